@@ -1,0 +1,59 @@
+"""What the terminal shows: figures as a few lines of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def describe_data(figures: Mapping[str, Any]) -> str:
+    """Return the figures of the prepared data as a table and sentences."""
+    head = f"{'role':<10} {'rows':>9} {'texts':>9} {'positive':>9} {'OOV':>7} {'mean ids':>9}"
+    lines = [head, *(_file_line(each) for each in figures["data"])]
+    graph, vocabulary = figures["graph"], figures["vocabulary"]
+    lines += [
+        "",
+        f"{vocabulary['distinct_ids']} distinct ids, {vocabulary['kept_ids']} of them frequent "
+        "enough for a row of their own",
+        f"query graph of the labelled pairs: {graph['components']} components, the largest of "
+        f"{graph['largest']} pairs; {graph['repeated_rows']} repeated rows",
+        f"test rows with a query of the labelled pairs: {graph['test_rows_with_known_query']}, "
+        f"with two: {graph['test_rows_with_both_known']}",
+        *(f"warning: {warning}" for warning in figures["warnings"]),
+    ]
+    return "\n".join(lines)
+
+
+def _file_line(each: Mapping[str, Any]) -> str:
+    positives = f"{each['positives']:.1%}" if each["positives"] is not None else "-"
+    mean = f"{each['mean_length']:.1f}" if "mean_length" in each else "-"
+    return (
+        f"{each['role']:<10} {each['rows']:>9} {each['distinct_texts']:>9} {positives:>9} "
+        f"{each['oov_share']:>7.2%} {mean:>9}"
+    )
+
+
+def describe_figures(name: str, figures: Mapping[str, Any]) -> str:
+    """Return an AUC with its interval."""
+    low, high = figures["interval"]
+    return (
+        f"{name}: {figures['auc']:.4f}, 95 % interval {low:.4f} to {high:.4f}, "
+        f"{figures['rows']} rows"
+    )
+
+
+def describe_run(folder: Path, card: Mapping[str, Any]) -> str:
+    """Return a finished run's figures and the paths of what it made."""
+    validation = card["validation"]
+    lines = [
+        describe_figures("validation AUC", validation),
+        f"  (the interval is that of a test of {validation['test_size']} rows)",
+        f"minutes: {card['minutes']:.1f}",
+        *(f"warning: {warning}" for warning in card["warnings"]),
+        f"submission: {folder / 'submission' / 'result.tsv'}",
+        f"report: {folder / 'report.html'}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""From files of pairs to batches of numbers; numpy and Arrow only."""

@@ -1,0 +1,193 @@
+"""Read files of pairs into one Arrow table, naming every malformed row.
+
+A row is `ids_a<TAB>ids_b[<TAB>label]`: no header, UTF-8, ids are any tokens without white space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from desmatch.data.faults import Fault, Labels, RejectedRow, check_block, rejected_rows
+from desmatch.data.sources import read_blocks
+from desmatch.errors import SHOWN_PROBLEMS, UserError, listed
+from desmatch.runs import atomic_write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from datasets import Dataset
+
+__all__ = ["ReadPairs", "RejectedRow", "SplitIds", "read_pairs", "split_ids", "write_rejected"]
+
+ALL_ALIKE = {
+    Fault.MISSING: "no row has a label, and each needs one: pass the file with ids_a<TAB>ids_b"
+    "<TAB>label",
+    Fault.UNWANTED: "every row has a label, and none may have one: remove column 3, or pass the "
+    "file as training data",
+}
+"""What is wrong with a file whose rows all have this fault."""
+
+
+class ReadPairs(NamedTuple):
+    """All good rows of some files, and the bad ones if these were to be skipped."""
+
+    rows: Dataset
+    """Columns a and b (string: ids with one space between them), label (int8; null without
+    label), file (int16, index into the paths), line (int32, from 1)."""
+
+    rejected: list[RejectedRow]
+
+
+class _FileRows(NamedTuple):
+    """What one file holds."""
+
+    tables: list[pa.Table]
+    """Of each block, columns a, b, label, line."""
+
+    rejected: list[RejectedRow]
+    """The first malformed rows up to a limit."""
+
+    num_rejected: int
+    """Of all malformed rows."""
+
+
+def read_pairs(paths: Sequence[Path], *, labels: Labels, skip_bad: bool = False) -> ReadPairs:
+    """Read and check text, gzip, .jsonl and .parquet files, one after the other.
+
+    JSON lines and Parquet have columns a and b (a string or a list of ids; white space inside an
+    id separates ids) and perhaps label (an integer or null); other columns are ignored.
+
+    Args:
+        paths: Files in the order of the rows.
+        labels: "required": each row has a label 0 or 1; "absent": no row has one; "optional": all
+            rows of a file have one or none.
+        skip_bad: Go on without the malformed rows and return them as `rejected`.
+
+    Raises:
+        UserError: A file cannot be read or has no good row; without `skip_bad`, any row is
+            malformed. The message lists the first problems of all files.
+    """
+    files: list[_FileRows] = []
+    problems: list[str] = []
+    num_problems = 0
+    for path in paths:
+        try:
+            files.append(_read_file(path, labels, skip_bad=skip_bad))
+        except UserError as error:
+            problems.append(str(error))
+            num_problems += 1
+        else:
+            problems += [row.message for row in files[-1].rejected if not skip_bad]
+            num_problems += 0 if skip_bad else files[-1].num_rejected
+    if not paths:
+        raise UserError("expected at least one file of pairs, got none; name one")
+    if problems:  # those beyond each file's limit are only counted
+        raise UserError(listed(chain(problems, repeat("", num_problems - len(problems)))))
+    return ReadPairs(_dataset(files), [row for file in files for row in file.rejected])
+
+
+def write_rejected(path: Path, rejected: Iterable[RejectedRow]) -> None:
+    """Write rows as `file:line<TAB>reason<TAB>row as it was`, whole or not at all."""
+    with atomic_write(path) as partial, partial.open("wb") as stream:
+        for row in rejected:
+            line = f"{row.path}:{row.line}\t{row.reason}\t{row.text}\n"
+            stream.write(line.encode("utf-8", "surrogateescape"))
+
+
+def _read_file(path: Path, labels: Labels, *, skip_bad: bool) -> _FileRows:
+    """Read and check one file, block by block.
+
+    Raises:
+        UserError: The file cannot be read, or it has no good row and one sentence says why.
+    """
+    tables: list[pa.Table] = []
+    rejected: list[RejectedRow] = []
+    num_faults = np.zeros(len(Fault), np.int64)  # (faults,)
+    for block in read_blocks(path):
+        rows, faults = check_block(block, labels)
+        if labels == "optional" and rows.num_rows:
+            labels = "absent" if rows["label"].null_count else "required"
+        tables.append(rows)
+        num_faults += np.bincount(faults, minlength=len(Fault))
+        limit = None if skip_bad else SHOWN_PROBLEMS - len(rejected)
+        rejected += rejected_rows(path, block, faults, limit)
+    if not num_faults[Fault.NONE]:
+        _refuse_without_rows(path, num_faults, rejected if skip_bad else [])
+    return _FileRows(tables, rejected, int(num_faults[1:].sum()))
+
+
+def _refuse_without_rows(
+    path: Path, num_faults: npt.NDArray[np.int64], rejected: Sequence[RejectedRow]
+) -> None:
+    """Refuse a file that is empty, whose rows are all alike, or whose rows were all rejected."""
+    if not num_faults.any():
+        raise UserError(f"{path}: expected rows ids_a<TAB>ids_b[<TAB>label], got an empty file")
+    for fault, reason in ALL_ALIKE.items():
+        if num_faults[fault] == num_faults.sum():
+            raise UserError(f"{path}: {reason}")
+    if rejected:
+        first = [row.message for row in rejected]
+        raise UserError(listed([f"{path}: no good row is left; its rows:", *first]))
+
+
+def _dataset(files: Sequence[_FileRows]) -> Dataset:
+    """Concatenate the rows of all files without a copy of the texts."""
+    from datasets import Dataset  # takes a second, which other commands need not wait
+
+    tables = [
+        table.add_column(3, "file", pa.array(np.full(len(table), index, np.int16)))
+        for index, file in enumerate(files)
+        for table in file.tables
+    ]
+    rows = pa.concat_tables(tables)
+    return Dataset(rows, fingerprint=_fingerprint(rows))
+
+
+def _fingerprint(rows: pa.Table) -> str:
+    """Digest a table buffer by buffer; `datasets` would pickle all of it first, twice its size."""
+    digest = hashlib.sha256()
+    for chunk in chain.from_iterable(column.chunks for column in rows.columns):
+        for buffer in filter(None, chunk.buffers()):
+            digest.update(buffer)
+    return digest.hexdigest()[:16]
+
+
+class SplitIds(NamedTuple):
+    """Texts as flat codes: text i holds `dictionary[codes[offsets[i]:offsets[i + 1]]]`."""
+
+    dictionary: pa.Array
+    """The distinct ids, strings, in the order of their first appearance."""
+
+    codes: npt.NDArray[np.int32]
+    """(N,) int32, one for each id of each text; index into `dictionary`."""
+
+    offsets: npt.NDArray[np.int64]
+    """(rows + 1,) int64."""
+
+
+def split_ids(texts: pa.ChunkedArray | pa.Array) -> SplitIds:
+    """Split texts at single spaces into dictionary codes, without a Python loop over rows.
+
+    Args:
+        texts: (rows,) strings, ids with one space between them; an empty text has no ids.
+    """
+    chunked = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([texts])
+    lists = pc.split_pattern(chunked, " ")
+    is_empty = np.asarray(pc.equal(pc.binary_length(chunked), 0))
+    lengths = np.where(is_empty, 0, np.asarray(pc.list_value_length(lists), dtype=np.int64))
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    if is_empty.any():  # splitting "" gives one empty id
+        lists = lists.filter(pa.array(~is_empty))
+    ids = pc.list_flatten(lists).dictionary_encode().unify_dictionaries()
+    if ids.num_chunks == 0:
+        return SplitIds(pa.array([], pa.string()), np.empty(0, np.int32), offsets)
+    codes = [np.asarray(chunk.indices, dtype=np.int32) for chunk in ids.chunks]
+    return SplitIds(ids.chunk(0).dictionary, np.concatenate(codes), offsets)

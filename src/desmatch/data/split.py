@@ -1,0 +1,126 @@
+"""Folds that share no query: whole components of the query graph, stratified by their labels.
+
+A component larger than a fold is cut into stretches of its reverse Cuthill-McKee order, in which
+neighbours lie close together, so few pairs cross a cut. Those pairs belong to no fold and are
+left out of training. Shapes: B pairs, T texts, G groups.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.sparse.csgraph import reverse_cuthill_mckee
+from sklearn.model_selection import StratifiedKFold
+
+from desmatch.data.graph import QueryGraph, adjacency
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CUT = -1
+"""The fold of a pair that crosses a cut: it neither trains nor validates."""
+
+
+class Folds(NamedTuple):
+    """Where each labelled pair belongs.
+
+    Attributes:
+        fold: (B,), int32, 0 .. K-1, or CUT.
+        group: (B,), int64, component of the pair, or part of a component that was cut; pairs of
+            different groups share no text, pairs at CUT aside.
+        num_split_components: Components larger than a fold, which were cut.
+    """
+
+    fold: NDArray[np.int32]
+    group: NDArray[np.int64]
+    num_split_components: int
+
+    @property
+    def num_cut(self) -> int:
+        """Pairs that cross a cut."""
+        return int((self.fold == CUT).sum())
+
+
+def assign_folds(
+    graph: QueryGraph, labels: NDArray[np.int8], *, num_folds: int, rng: np.random.Generator
+) -> Folds:
+    """Deal whole components to `num_folds` folds.
+
+    Groups are stratified rather than rows: scikit-learn's StratifiedGroupKFold is quadratic in
+    practice. A group's stratum is the majority of its labels and its size, in powers of two.
+
+    Args:
+        graph: Texts and components of the B labelled pairs.
+        labels: (B,), 0 or 1.
+        num_folds: K.
+        rng: Decides which group goes where.
+
+    Raises:
+        ValueError: There are fewer groups than folds.
+    """
+    text_group, num_split = _text_groups(graph, limit=max(1, len(labels) // num_folds))
+    crosses = text_group[graph.a] != text_group[graph.b]
+    group = text_group[graph.a]
+    fold_of_group = _deal(group[~crosses], labels[~crosses], num_folds, rng)
+    fold = np.where(crosses, CUT, fold_of_group[group]).astype(np.int32)
+    return Folds(fold, group, num_split)
+
+
+def _text_groups(graph: QueryGraph, *, limit: int) -> tuple[NDArray[np.int64], int]:
+    """Return the group of each text (T,), and how many components were larger than `limit`."""
+    sizes = np.bincount(graph.pair_component, minlength=int(graph.component.max(initial=-1)) + 1)
+    groups = graph.component.astype(np.int64)
+    next_group = len(sizes)
+    too_large = np.flatnonzero(sizes > limit)
+    for component in too_large:
+        nodes = np.flatnonzero(graph.component == component)
+        part = _stretches(graph, int(component), nodes, limit)
+        groups[nodes] = np.where(part == 0, component, next_group + part - 1)
+        next_group += int(part.max())
+    return groups, len(too_large)
+
+
+def _stretches(
+    graph: QueryGraph, component: int, nodes: NDArray[np.int64], limit: int
+) -> NDArray[np.int64]:
+    """Cut one component's nodes (N,) into stretches of at most about half of `limit` pairs."""
+    inside = graph.pair_component == component
+    local = np.full(graph.num_texts, -1, np.int64)
+    local[nodes] = np.arange(len(nodes))
+    a, b = local[graph.a[inside]], local[graph.b[inside]]
+    links = adjacency(np.concatenate([a, b]), np.concatenate([b, a]), len(nodes)).tocsr()
+    order = reverse_cuthill_mckee(links.astype(np.int32), symmetric_mode=True)
+    degree = np.bincount(a, minlength=len(nodes)) + np.bincount(b, minlength=len(nodes))
+    pairs_so_far = np.cumsum(degree[order]) / 2
+    part = np.empty(len(nodes), np.int64)
+    part[order] = np.minimum(pairs_so_far // max(1, limit // 2), len(nodes) - 1).astype(np.int64)
+    return np.unique(part, return_inverse=True)[1]
+
+
+def _deal(
+    group: NDArray[np.int64], labels: NDArray[np.int8], num_folds: int, rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """Return the fold of every group (G,), from the rows (B,) that lie inside a group."""
+    num_groups = int(group.max(initial=-1)) + 1
+    size = np.bincount(group, minlength=num_groups)
+    positives = np.bincount(group, weights=labels, minlength=num_groups)
+    present = np.flatnonzero(size)
+    if len(present) < num_folds:
+        raise ValueError(f"{len(present)} separate groups of pairs cannot fill {num_folds} folds")
+    majority = positives[present] * 2 > size[present]
+    stratum = np.floor(np.log2(size[present])).astype(np.int64) * 2 + majority
+    stratum = _merge_small(stratum, num_folds)
+    splitter = StratifiedKFold(num_folds, shuffle=True, random_state=int(rng.integers(2**31)))
+    fold = np.full(num_groups, CUT, np.int32)
+    for index, (_, members) in enumerate(splitter.split(stratum, stratum)):
+        fold[present[members]] = index
+    return fold
+
+
+def _merge_small(stratum: NDArray[np.int64], num_folds: int) -> NDArray[np.int64]:
+    """Put strata with fewer members than folds into one, so that each fold can have its share."""
+    values, inverse, counts = np.unique(stratum, return_inverse=True, return_counts=True)
+    small = counts < num_folds
+    merged = np.where(small, values[~small].min(initial=0) if (~small).any() else 0, values)
+    return np.asarray(merged[inverse])

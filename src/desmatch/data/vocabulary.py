@@ -1,0 +1,258 @@
+"""Raw ids to token ids: counted, sorted by frequency, and encoded by one function for all uses.
+
+Shapes: B pairs, N ids of all texts laid end to end, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+
+from desmatch.data.read import split_ids
+from desmatch.recipe import DataConfig
+from desmatch.runs import read_json, write_json, write_text
+from desmatch.schema import Special
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+NUM_SPECIAL = len(Special)
+VOCABULARY = "vocabulary.json"
+
+
+class EncodedPairs(NamedTuple):
+    """Pairs as token ids, without special tokens.
+
+    Attributes:
+        ids: (N,), int32, all texts end to end.
+        offsets: (2B + 1,), int64; text 2i is `a` of pair i, text 2i + 1 is its `b`, so that
+            the two change places by adding a bit.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    @property
+    def num_pairs(self) -> int:
+        """B."""
+        return (len(self.offsets) - 1) // 2
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(B,), tokens of [CLS] a [SEP] b [SEP]."""
+        return self.offsets[2::2] - self.offsets[:-2:2] + 3
+
+    def take(self, rows: NDArray[np.int64]) -> EncodedPairs:
+        """Return the pairs at `rows`."""
+        texts = np.stack([2 * rows, 2 * rows + 1], axis=1).ravel()
+        taken = take_texts(RaggedArray(*self), texts, np.diff(self.offsets)[texts])
+        return EncodedPairs(*taken)
+
+
+class RaggedArray(NamedTuple):
+    """Texts of different lengths end to end; `values` (N,), `offsets` (texts + 1,)."""
+
+    values: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+
+def positions_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return 0, 1, ... for each of several stretches laid end to end: (sum of lengths,)."""
+    starts = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+
+
+def take_texts(
+    texts: RaggedArray, order: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> RaggedArray:
+    """Return the first `lengths` ids of the texts in `order`; both are (texts,)."""
+    source = np.repeat(texts.offsets[order], lengths) + positions_within(lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return RaggedArray(texts.values[source], offsets)
+
+
+def truncated_lengths(
+    a: NDArray[np.int64], b: NDArray[np.int64], room: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Shorten the longer text first until both fit into `room` ids: `longest_first` of tokenizers.
+
+    Where both are longer than half of the room, the longer one (of equals, `b`) gets the odd id.
+    """
+    shorter, longer = np.minimum(a, b), np.maximum(a, b)
+    cut_longer = np.minimum(longer, np.maximum(shorter, room - shorter))
+    both = shorter + cut_longer > room
+    cut_shorter = np.where(both, room // 2, shorter)
+    cut_longer = np.where(both, room - room // 2, cut_longer)
+    is_a_longer = a > b
+    return (
+        np.where(is_a_longer, cut_longer, cut_shorter),
+        np.where(is_a_longer, cut_shorter, cut_longer),
+    )
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The map from raw ids to token ids, with everything that encoding depends on.
+
+    Attributes:
+        ids: The frequent raw ids, most frequent first.
+        counts: Their frequencies in the same order.
+        config: Threshold, truncation and treatment of rare ids.
+    """
+
+    ids: tuple[str, ...]
+    counts: tuple[int, ...]
+    config: DataConfig
+
+    @property
+    def first_id(self) -> int:
+        """Token id of the most frequent raw id: special tokens and placeholders come before."""
+        placeholders = self.config.num_placeholders if self.config.rare == "placeholder" else 0
+        return NUM_SPECIAL + placeholders
+
+    @property
+    def size(self) -> int:
+        """V."""
+        return self.first_id + len(self.ids)
+
+    @property
+    def tokens(self) -> list[str]:
+        """The text of every token, by token id."""
+        placeholders = [f"[RARE{k}]" for k in range(1, self.first_id - NUM_SPECIAL + 1)]
+        return [*(special.token for special in Special), *placeholders, *self.ids]
+
+    def encode(self, a: Any, b: Any) -> EncodedPairs:  # noqa: ANN401 - any Arrow or list of texts
+        """Encode pairs: the one way from text to token ids, in training, prediction and serving.
+
+        Args:
+            a: (B,), Arrow array or sequence of texts, ids separated by single spaces.
+            b: (B,), the same for the second texts.
+        """
+        dictionary, codes, offsets = split_ids(_one_array(a, b))
+        num_pairs = (len(offsets) - 1) // 2
+        lengths = np.diff(offsets)
+        kept_a, kept_b = truncated_lengths(
+            lengths[:num_pairs], lengths[num_pairs:], self.config.max_length - 3
+        )
+        order = np.arange(2 * num_pairs).reshape(2, num_pairs).T.ravel()
+        kept = np.stack([kept_a, kept_b], axis=1).ravel()
+        texts = take_texts(RaggedArray(codes, offsets), order, kept)
+        return EncodedPairs(self._token_ids(texts, dictionary), texts.offsets)
+
+    def _token_ids(self, texts: RaggedArray, dictionary: pa.Array) -> NDArray[np.int32]:
+        known = pc.index_in(dictionary, value_set=pa.array(self.ids, dictionary.type))
+        rank = pc.fill_null(known, -1).to_numpy(zero_copy_only=False)
+        rows = np.where(rank >= 0, rank + self.first_id, int(Special.UNK)).astype(np.int32)
+        ids = rows[texts.values]
+        if self.config.rare == "placeholder":
+            _put_placeholders(ids, texts, self.config.num_placeholders)
+        return ids
+
+    def oov_share(self, a: Any, b: Any) -> float:  # noqa: ANN401 - any Arrow or list of texts
+        """Return the share of ids in these texts that are rare or unknown."""
+        dictionary, codes, _ = split_ids(_one_array(a, b))
+        known = pc.is_in(dictionary, value_set=pa.array(self.ids, dictionary.type))
+        return float(1 - known.to_numpy(zero_copy_only=False)[codes].mean()) if len(codes) else 0.0
+
+    def save(self, folder: Path) -> None:
+        """Write vocabulary.json and a fast tokenizer that `AutoTokenizer` loads.
+
+        The tokenizer gives the same token ids as `encode`; it knows no placeholders, so with
+        `rare: placeholder` it gives [UNK] in their place.
+        """
+        value = {"config": asdict(self.config), "ids": self.ids, "counts": self.counts}
+        write_json(folder / VOCABULARY, value)
+        write_text(folder / "tokenizer.json", self._tokenizer().to_str(pretty=True))
+        names = {
+            f"{name.lower()}_token": Special[name].token
+            for name in ("PAD", "UNK", "CLS", "SEP", "MASK")
+        }
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": self.config.max_length,
+            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+            **names,
+        }
+        write_text(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
+
+    def _tokenizer(self) -> Tokenizer:
+        vocab = {token: row for row, token in enumerate(self.tokens)}
+        tokenizer = Tokenizer(WordLevel(vocab, unk_token=Special.UNK.token))
+        tokenizer.pre_tokenizer = WhitespaceSplit()
+        tokenizer.add_special_tokens(self.tokens[: self.first_id])
+        tokenizer.post_processor = TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:0 [SEP]:0",
+            special_tokens=[("[CLS]", int(Special.CLS)), ("[SEP]", int(Special.SEP))],
+        )
+        return tokenizer
+
+    @classmethod
+    def load(cls, folder: Path) -> Vocabulary:
+        """Load what `save` wrote."""
+        value = read_json(folder / VOCABULARY)
+        config = DataConfig(**value["config"])
+        return cls(ids=tuple(value["ids"]), counts=tuple(value["counts"]), config=config)
+
+
+def count_ids(texts: Any) -> dict[str, int]:  # noqa: ANN401 - Arrow arrays of any chunking
+    """Return the frequency of every raw id in texts, an Arrow array."""
+    dictionary, codes, _ = split_ids(texts)
+    counts = np.bincount(codes, minlength=len(dictionary))
+    return dict(zip(dictionary.to_pylist(), counts.tolist(), strict=True))
+
+
+def fit_vocabulary(counts: dict[str, int], config: DataConfig) -> Vocabulary:
+    """Keep the ids seen `min_count` times or more, by count, then by id.
+
+    Ids that are all decimal numbers are compared as numbers, otherwise as texts. An id that is
+    spelled like a special token cannot be told from it and is treated as rare.
+    """
+    reserved = {special.token for special in Special}
+    kept = [
+        raw_id
+        for raw_id, count in counts.items()
+        if count >= config.min_count and raw_id not in reserved and not raw_id.startswith("[RARE")
+    ]
+    if all(raw_id.isascii() and raw_id.isdigit() for raw_id in kept):
+        kept.sort(key=lambda raw_id: (-counts[raw_id], int(raw_id), raw_id))
+    else:
+        kept.sort(key=lambda raw_id: (-counts[raw_id], raw_id))
+    return Vocabulary(tuple(kept), tuple(counts[raw_id] for raw_id in kept), config)
+
+
+def _one_array(a: Any, b: Any) -> pa.ChunkedArray:  # noqa: ANN401 - any Arrow or list of texts
+    chunks: list[pa.Array] = []
+    for texts in (a, b):
+        if isinstance(texts, pa.ChunkedArray):
+            chunks.extend(texts.chunks)
+        else:
+            chunks.append(pa.array(texts, pa.string()))
+    return pa.chunked_array(chunks, pa.string())
+
+
+def _put_placeholders(ids: NDArray[np.int32], texts: RaggedArray, num_placeholders: int) -> None:
+    """Turn the k-th different [UNK] of a pair into placeholder k, in place."""
+    rare = np.flatnonzero(ids == Special.UNK)
+    pair_of_text = np.arange(len(texts.offsets) - 1) // 2
+    pair = np.repeat(pair_of_text, np.diff(texts.offsets))[rare]
+    key = pair.astype(np.int64) << 32 | texts.values[rare]
+    distinct, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    by_place = np.argsort(first)  # pairs are in order, so places are too
+    pairs_by_place = (distinct >> 32)[by_place]
+    starts = np.searchsorted(pairs_by_place, pairs_by_place, side="left")
+    number = np.empty(len(distinct), np.int64)
+    number[by_place] = np.arange(len(distinct)) - starts
+    placeholder = np.where(number < num_placeholders, NUM_SPECIAL + number, int(Special.UNK))
+    ids[rare] = placeholder[inverse]

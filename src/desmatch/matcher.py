@@ -1,0 +1,95 @@
+"""The Python API, in the manner of scikit-learn and Hugging Face.
+
+Shapes: B pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from desmatch.data.vocabulary import Vocabulary
+from desmatch.errors import UserError
+from desmatch.model.masked_lm import load_model
+from desmatch.model.scoring import PairLogits, score_pairs
+from desmatch.pipeline import RECIPE, load_run
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+
+Text = str | Sequence[int] | Sequence[str]
+"""Ids separated by spaces, or a sequence of ids."""
+
+
+class PairMatcher:
+    """A trained model with its vocabulary.
+
+    Args:
+        model: A masked language model with label tokens.
+        vocabulary: The vocabulary it was trained with.
+
+    Example:
+        >>> matcher = PairMatcher.from_pretrained("runs/demo")  # doctest: +SKIP
+        >>> matcher.predict_proba([("12 7 93", "93 7 12")])  # doctest: +SKIP
+        array([[0.07, 0.93]])
+    """
+
+    classes_: NDArray[np.int64] = np.array([0, 1])
+    """The labels, in the order of `predict_proba`'s columns."""
+
+    def __init__(self, model: PreTrainedModel, vocabulary: Vocabulary) -> None:
+        self.model = model.eval()
+        self.vocabulary = vocabulary
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> PairMatcher:
+        """Load the last model of a run, or one model's folder.
+
+        Raises:
+            UserError: The folder is neither.
+        """
+        path = Path(folder)
+        if (path / RECIPE).is_file():
+            path = load_run(path).last_model
+        return cls(load_model(path), Vocabulary.load(path))
+
+    def decision_function(self, pairs: Iterable[tuple[Text, Text]]) -> PairLogits:
+        """Return the logits of both orders of each pair.
+
+        Raises:
+            UserError: A text is empty.
+        """
+        texts = [(_text(a), _text(b)) for a, b in pairs]
+        for number, (a, b) in enumerate(texts, start=1):
+            if not a or not b:
+                raise UserError(f"pair {number}: a text is empty; each needs at least one id")
+        encoded = self.vocabulary.encode([a for a, _ in texts], [b for _, b in texts])
+        return score_pairs(self.model, encoded)
+
+    def predict_proba(self, pairs: Iterable[tuple[Text, Text]]) -> NDArray[np.float64]:
+        """Return (B, 2): the probabilities that the texts of a pair differ, and that they match.
+
+        Raises:
+            UserError: A text is empty.
+        """
+        scores = self.decision_function(pairs).scores
+        return np.stack([1 - scores, scores], axis=1)
+
+    def predict(self, pairs: Iterable[tuple[Text, Text]]) -> NDArray[np.int64]:
+        """Return (B,): 1 where a match is more likely than not.
+
+        Raises:
+            UserError: A text is empty.
+        """
+        labels: NDArray[np.int64] = self.predict_proba(pairs).argmax(axis=1)
+        return labels
+
+
+def _text(text: Text) -> str:
+    if isinstance(text, str):
+        return " ".join(text.split())
+    return " ".join(str(raw_id) for raw_id in text)

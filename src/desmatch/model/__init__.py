@@ -1,0 +1,1 @@
+"""From arrays to a model's losses and scores; torch begins here."""

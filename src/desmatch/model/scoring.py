@@ -1,0 +1,79 @@
+"""Scores of pairs, each read in both orders. Shapes: B pairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from scipy.special import expit
+from tqdm import tqdm
+
+from desmatch.data.batches import assemble, plan_prediction
+from desmatch.model.batch import pad
+from desmatch.model.losses import label_logits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+
+    from desmatch.data.vocabulary import EncodedPairs
+
+PREDICTION_BATCH = 256
+"""Pairs scored at once."""
+
+
+class PairLogits(NamedTuple):
+    """Logits of [YES] against [NO]: log p(yes) - log p(no).
+
+    Attributes:
+        forward: (B,), float64, `a` before `b`.
+        backward: (B,), float64, `b` before `a`.
+    """
+
+    forward: NDArray[np.float64]
+    backward: NDArray[np.float64]
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """(B,), p(yes) / (p(yes) + p(no)), the mean of both orders."""
+        mean: NDArray[np.float64] = (expit(self.forward) + expit(self.backward)) / 2
+        return mean
+
+
+def score_pairs(
+    model: PreTrainedModel, pairs: EncodedPairs, *, progress: str | None = None
+) -> PairLogits:
+    """Score pairs in fp32, dropout off; the model's training mode is left as it was.
+
+    Args:
+        model: A masked language model behind the seam of `desmatch.model.masked_lm`.
+        pairs: B pairs.
+        progress: Name of the progress bar, or none.
+    """
+    was_training = model.training
+    model.eval()
+    logits = np.empty((2, pairs.num_pairs))
+    plan = plan_prediction(pairs.lengths, batch_size=PREDICTION_BATCH)
+    for rows in tqdm(plan, desc=progress, disable=progress is None, unit="batch", leave=False):
+        for order in (0, 1):
+            logits[order, rows] = _score_batch(model, pairs, rows, swapped=bool(order))
+    model.train(was_training)
+    return PairLogits(logits[0], logits[1])
+
+
+@torch.inference_mode()
+def _score_batch(
+    model: PreTrainedModel, pairs: EncodedPairs, rows: NDArray[np.int64], *, swapped: bool
+) -> NDArray[np.float64]:
+    flat = assemble(pairs, rows, np.full(len(rows), swapped))
+    padded = pad(flat)
+    device = model.device
+    output = model(
+        input_ids=padded.input_ids.to(device),
+        attention_mask=padded.attention_mask.to(device),
+        positions=torch.from_numpy(padded.cells[flat.starts]).to(device),
+    )
+    two = label_logits(output.logits).double()  # (B, 2)
+    difference: NDArray[np.float64] = (two[:, 1] - two[:, 0]).cpu().numpy()
+    return difference

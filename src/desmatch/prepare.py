@@ -1,0 +1,286 @@
+"""The first stage: files of pairs to one folder that every later stage reads.
+
+Shapes: B labelled pairs, T rows of the test, U rows without labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, load_from_disk
+from datasets.utils.logging import disable_progress_bar
+
+from desmatch.data.graph import QueryGraph, build_graph, number_texts, repeated_rows
+from desmatch.data.read import RejectedRow, read_pairs, write_rejected
+from desmatch.data.split import CUT, Folds, assign_folds
+from desmatch.data.vocabulary import EncodedPairs, Vocabulary, count_ids, fit_vocabulary
+from desmatch.errors import UserError
+from desmatch.runs import file_digest, generator, read_json, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from desmatch.recipe import Recipe
+
+FIGURES = "figures.json"
+REJECTED = "rejected.tsv"
+ROLES = ("train", "test", "unlabeled")
+SUFFIXES = (".tsv", ".tsv.gz", ".jsonl", ".parquet")
+
+HIGH_OOV_SHARE = 0.1
+"""Above this share of unknown ids a file gets a warning."""
+
+
+class Sources(NamedTuple):
+    """The files of a run, by role."""
+
+    train: tuple[Path, ...]
+    test: Path
+    unlabeled: tuple[Path, ...] = ()
+
+    def by_role(self) -> dict[str, list[Path]]:
+        """Role to files, in the order of the columns of every table."""
+        return {"train": [*self.train], "test": [self.test], "unlabeled": [*self.unlabeled]}
+
+
+def find_sources(folder: Path) -> Sources:
+    """Find train, test and, if there is one, unlabeled in a folder of contest files.
+
+    Raises:
+        UserError: The folder, train or test is missing, or a role has two files.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--data {folder}: no such folder")
+    found = {role: [folder / f"{role}{end}" for end in SUFFIXES if (folder / f"{role}{end}").is_file()]
+             for role in ROLES}  # fmt: skip
+    for role, paths in found.items():
+        if len(paths) > 1:
+            raise UserError(f"{folder}: both {paths[0].name} and {paths[1].name}; keep one")
+        if not paths and role != "unlabeled":
+            raise UserError(
+                f"{folder}: no {role}.tsv (nor .tsv.gz, .jsonl, .parquet); "
+                "put it there, or name files with --train and --test"
+            )
+    return Sources(tuple(found["train"]), found["test"][0], tuple(found["unlabeled"]))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The prepared folder, loaded.
+
+    Attributes:
+        vocabulary: Fitted on all rows.
+        rows: Role to Arrow dataset: a, b, label, file, line; train has fold and group too.
+        figures: What the card says of the data.
+    """
+
+    vocabulary: Vocabulary
+    rows: Mapping[str, Dataset]
+    figures: Mapping[str, Any]
+
+    def encode(self, role: str) -> EncodedPairs:
+        """Encode all rows of a role."""
+        return self.vocabulary.encode(column(self.rows[role], "a"), column(self.rows[role], "b"))
+
+    def train_column(self, name: str) -> NDArray[Any]:
+        """(B,), a column of the labelled rows: label, fold or group."""
+        return np.asarray(column(self.rows["train"], name))
+
+    def text_lengths(self, role: str) -> NDArray[np.int64]:
+        """(2 * rows,), ids of each text, after truncation."""
+        return np.diff(self.encode(role).offsets)
+
+    @classmethod
+    def load(cls, folder: Path) -> Prepared:
+        """Load what `prepare` wrote.
+
+        Raises:
+            UserError: The folder is missing or broken.
+        """
+        try:
+            rows = {role: load_from_disk(str(folder / role)) for role in ROLES}
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder}: cannot be read ({error}); run `desmatch prepare`") from None
+        return cls(Vocabulary.load(folder), rows, read_json(folder / FIGURES))
+
+
+def column(rows: Dataset, name: str) -> Any:  # noqa: ANN401 - an Arrow chunked array
+    """Return a column as it lies in Arrow, without a copy."""
+    return rows.data.column(name)
+
+
+def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = False) -> None:
+    """Read, check, count, number and split, and write the result into `folder`.
+
+    Args:
+        sources: The files.
+        recipe: Its data and validation parts and its seed are used.
+        folder: An empty folder.
+        skip_bad: Leave malformed rows of train and unlabeled out and keep them in rejected.tsv;
+            a malformed row of the test is always an error, since each needs a score.
+
+    Raises:
+        UserError: Malformed rows, or too few labelled ones to hold a fold out.
+    """
+    disable_progress_bar()
+    rows, rejected = _read(sources, skip_bad=skip_bad)
+    counts = _count_all(rows)
+    vocabulary = fit_vocabulary(counts, recipe.data)
+    numbers = number_texts([column(rows[role], side) for role in ROLES for side in ("a", "b")])
+    graph = build_graph(numbers[0], numbers[1])
+    labels = np.asarray(column(rows["train"], "label"))
+    folds = _split(graph, labels, recipe)
+    rows["train"] = rows["train"].add_column("fold", folds.fold).add_column("group", folds.group)
+    for role in ROLES:
+        rows[role].save_to_disk(str(folder / role))
+    if rejected:
+        write_rejected(folder / REJECTED, rejected)
+    vocabulary.save(folder)
+    figures = {
+        "data": [_file_figures(role, sources, rows[role], vocabulary) for role in ROLES],
+        "graph": _graph_figures(graph, folds, numbers[2], numbers[3]),
+        "vocabulary": {"distinct_ids": len(counts), "kept_ids": len(vocabulary.ids)},
+        "rejected_rows": len(rejected),
+    }
+    write_json(folder / FIGURES, {**figures, "warnings": _warnings(figures, recipe)})
+
+
+def _read(sources: Sources, *, skip_bad: bool) -> tuple[dict[str, Dataset], list[RejectedRow]]:
+    """Read all roles; a run without unlabelled files gets an empty table."""
+    problems: list[str] = []
+    rows: dict[str, Dataset] = {}
+    rejected: list[RejectedRow] = []
+    for role, paths in sources.by_role().items():
+        labels = "required" if role == "train" else "absent"
+        try:
+            read = (
+                read_pairs(paths, labels=labels, skip_bad=skip_bad and role != "test")
+                if paths
+                else None
+            )
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        rows[role] = read.rows if read else rows["test"].select(range(0)).flatten_indices()
+        rejected += read.rejected if read else []
+    if problems:
+        raise UserError("\n".join(problems))
+    return rows, rejected
+
+
+def _count_all(rows: Mapping[str, Dataset]) -> dict[str, int]:
+    """Return the frequency of every id over both texts of all rows of all roles."""
+    total: dict[str, int] = {}
+    for role in ROLES:
+        for side in ("a", "b"):
+            for raw_id, count in count_ids(column(rows[role], side)).items():
+                total[raw_id] = total.get(raw_id, 0) + count
+    return total
+
+
+def _split(graph: QueryGraph, labels: NDArray[np.int8], recipe: Recipe) -> Folds:
+    if len(np.unique(labels)) < 2:
+        raise UserError(f"train: every label is {labels[0]}; a model needs rows of both labels")
+    rng = generator(recipe.seed, "folds")
+    try:
+        folds = assign_folds(graph, labels, num_folds=recipe.validation.num_folds, rng=rng)
+    except ValueError as error:
+        raise UserError(
+            f"train: {error}; give more rows, or set --validation.num_folds lower"
+        ) from None
+    held_out = labels[folds.fold == recipe.validation.fold]
+    if len(np.unique(held_out)) < 2:
+        raise UserError(
+            f"train: fold {recipe.validation.fold} of {recipe.validation.num_folds} holds "
+            f"{len(held_out)} rows and not both labels; give more rows, or set "
+            "--validation.num_folds lower"
+        )
+    return folds
+
+
+def _file_figures(
+    role: str, sources: Sources, rows: Dataset, vocabulary: Vocabulary
+) -> dict[str, Any]:
+    a, b = column(rows, "a"), column(rows, "b")
+    paths = sources.by_role()[role]
+    texts = number_texts([a, b])
+    encoded = vocabulary.encode(a, b)
+    lengths = encoded.lengths - 3
+    labels = column(rows, "label")
+    return {
+        "role": role,
+        "path": ", ".join(str(path) for path in paths),
+        "sha256": [file_digest(path) for path in paths],
+        "rows": len(rows),
+        "distinct_texts": len(np.unique(np.concatenate(texts))),
+        "positives": float(pc.mean(labels).as_py()) if role == "train" else None,
+        "oov_share": vocabulary.oov_share(a, b),
+        **({name: float(value(lengths)) for name, value in _LENGTHS.items()} if len(rows) else {}),
+    }
+
+
+_LENGTHS: dict[str, Any] = {
+    "mean_length": np.mean,
+    "median_length": np.median,
+    "p99_length": lambda lengths: np.percentile(lengths, 99),
+}
+"""Ids of both texts together, after truncation."""
+
+
+def _graph_figures(
+    graph: QueryGraph, folds: Folds, test_a: NDArray[np.int64], test_b: NDArray[np.int64]
+) -> dict[str, Any]:
+    known_a, known_b = test_a < graph.num_texts, test_b < graph.num_texts
+    sizes = np.bincount(graph.pair_component)
+    return {
+        "components": len(sizes),
+        "largest": int(sizes.max()),
+        "split_components": folds.num_split_components,
+        "repeated_rows": repeated_rows(graph),
+        "cut_rows": folds.num_cut,
+        "test_rows_with_known_query": int((known_a | known_b).sum()),
+        "test_rows_with_both_known": int((known_a & known_b).sum()),
+    }
+
+
+def _warnings(figures: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    found = [
+        f"{each['role']}: {each['oov_share']:.1%} of the ids are rare or unknown; "
+        "a lower --data.min_count or --data.rare placeholder keeps more of them apart"
+        for each in figures["data"]
+        if each["oov_share"] > HIGH_OOV_SHARE
+    ]
+    graph = figures["graph"]
+    if graph["split_components"]:
+        found.append(
+            f"{graph['split_components']} component(s) of the query graph were larger than one of "
+            f"{recipe.validation.num_folds} folds and were cut; {graph['cut_rows']} pairs cross a "
+            "cut and are left out of training"
+        )
+    if figures["rejected_rows"]:
+        found.append(f"{figures['rejected_rows']} malformed rows were left out; see {REJECTED}")
+    return found
+
+
+def training_mask(prepared: Prepared, fold: int) -> NDArray[np.bool_]:
+    """(B,), the labelled rows that may train while `fold` is held out."""
+    folds = prepared.train_column("fold")
+    mask: NDArray[np.bool_] = (folds != fold) & (folds != CUT)
+    return mask
+
+
+def touches_fold(prepared: Prepared, role: str, fold: int) -> NDArray[np.bool_]:
+    """(rows of role,), whether a row shares a text with a labelled row of `fold`."""
+    held_out = prepared.rows["train"].data.table.filter(prepared.train_column("fold") == fold)
+    sides = [*held_out.column("a").chunks, *held_out.column("b").chunks]
+    known = pc.unique(pa.chunked_array(sides, pa.string()))
+    rows = prepared.rows[role]
+    in_a, in_b = (pc.is_in(column(rows, side), value_set=known) for side in ("a", "b"))
+    return np.asarray(pc.or_(in_a, in_b))

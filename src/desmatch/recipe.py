@@ -1,0 +1,335 @@
+"""Every knob of a run: typed, frozen, checked at birth, read from YAML files of differences."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import ArgumentError
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+
+from desmatch.errors import UserError, listed, nearest
+
+RECIPES = Path(__file__).parent / "recipes"
+"""The recipes that are part of the package, one YAML file each."""
+
+Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How raw ids become token ids."""
+
+    max_length: int = 32
+    """Most tokens of [CLS] a [SEP] b [SEP]; the longer text is cut first."""
+    min_count: int = 5
+    """Ids seen fewer times in all files together are rare."""
+    rare: Literal["unk", "placeholder"] = "unk"
+    """A rare id becomes [UNK], or placeholder k: the k-th different rare id of its pair."""
+    num_placeholders: int = 8
+    """Placeholder tokens in the vocabulary; further rare ids of a pair become [UNK]."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning."""
+        _require(self.max_length >= 5, "data.max_length", self.max_length, "5 or more")
+        _require(self.min_count >= 1, "data.min_count", self.min_count, "1 or more")
+        _require(
+            self.num_placeholders >= 1, "data.num_placeholders", self.num_placeholders, "1 or more"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """Which labelled rows are held out, and how sure their figure is."""
+
+    num_folds: int = 10
+    """Folds made of whole components of the query graph; one of them is held out."""
+    fold: int = 0
+    """The fold that is held out, counted from 0."""
+    num_bootstraps: int = 1000
+    """Bootstrap samples of the interval."""
+
+    def __post_init__(self) -> None:
+        """Refuse a fold that does not exist."""
+        _require(self.num_folds >= 2, "validation.num_folds", self.num_folds, "2 or more")
+        _require(
+            0 <= self.fold < self.num_folds,
+            "validation.fold",
+            self.fold,
+            f"0 to {self.num_folds - 1}",
+        )
+        _require(
+            self.num_bootstraps >= 100,
+            "validation.num_bootstraps",
+            self.num_bootstraps,
+            "100 or more",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The encoder; with `init` its shape is the checkpoint's and only the dropouts are ours."""
+
+    init: str | None = None
+    """Folder of a BERT or RoFormer checkpoint with its vocab.txt; none: random weights."""
+    reference_counts: str | None = None
+    """JSON file, token to frequency in an open corpus: aligns the embeddings of `init` by rank."""
+    architecture: Literal["bert", "roformer"] = "bert"
+    """Positions without `init`: absolute (bert) or rotary (roformer)."""
+    hidden_size: int = 256
+    """Width D."""
+    num_hidden_layers: int = 4
+    """Number of layers."""
+    num_attention_heads: int = 4
+    """Heads H of each layer."""
+    intermediate_size: int = 1024
+    """Width of the feed-forward blocks."""
+    hidden_dropout_prob: float = 0.1
+    """Dropout after embeddings, attention and feed-forward blocks."""
+    attention_probs_dropout_prob: float = 0.1
+    """Dropout of the attention's probabilities."""
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that no encoder has."""
+        _require(
+            self.hidden_size % self.num_attention_heads == 0,
+            "model.hidden_size",
+            self.hidden_size,
+            f"a multiple of model.num_attention_heads ({self.num_attention_heads})",
+        )
+        _require(
+            self.reference_counts is None or self.init is not None,
+            "model.reference_counts",
+            self.reference_counts,
+            "model.init beside it, the checkpoint that is aligned",
+        )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"model.{name}", value, "a share in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """One training stage."""
+
+    num_train_epochs: float = 1.0
+    """Passes over the rows of the stage; 0 leaves the stage out."""
+    batch_size: int = 64
+    """Pairs a step and process."""
+    learning_rate: float = 1e-4
+    """Peak learning rate of AdamW."""
+    lr_scheduler_type: Schedule = "linear"
+    """Shape of the learning rate after the warm-up."""
+    warmup_ratio: float = 0.05
+    """Share of the steps over which the learning rate rises from 0."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices and embeddings."""
+    max_grad_norm: float = 1.0
+    """Gradients longer than this are shortened to it."""
+    num_evaluations: int = 4
+    """Validations, and checkpoints, spread evenly over the stage."""
+    keep: Literal["best", "last"] = "best"
+    """The weights that leave the stage: of the best validation AUC, or of the last step."""
+    mlm_probability: float = 0.15
+    """Share of the tokens that are predicted; 0: labels only."""
+    swap_probability: float = 0.5
+    """Chance that the two texts of a pair change places in a pass."""
+    label_weight: float = 1.0
+    """Weight of a label token's loss beside a masked token's."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        for name, low in (("num_train_epochs", 0), ("label_weight", 0), ("weight_decay", 0)):
+            value = getattr(self, name)
+            _require(value >= low, name, value, f"{low} or more")
+        for name in ("batch_size", "num_evaluations"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("mlm_probability", "swap_probability", "warmup_ratio"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a share in [0, 1)")
+        for name in ("learning_rate", "max_grad_norm"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoLabelConfig:
+    """Training goes on with labels that the model itself is sure of."""
+
+    rounds: int = 0
+    """Times that unlabelled rows are labelled and trained on; 0: never."""
+    share: float = 0.5
+    """Share of the unlabelled rows that is labelled: the surest ones, in the classes' ratio."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """The joint training of a round; the fine-tuning stage follows it."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        _require(self.rounds >= 0, "pseudo_labels.rounds", self.rounds, "0 or more")
+        _require(0 < self.share <= 1, "pseudo_labels.share", self.share, "a share in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineConfig:
+    """How the machine is used; changes the speed and the last digits of a result."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Matrix products in bfloat16 where the machine has units for it (auto), always, or never."""
+    num_threads: int = 0
+    """Threads of torch on the CPU; 0: as OMP_NUM_THREADS says, else one a physical core."""
+
+    def __post_init__(self) -> None:
+        """Refuse a negative number of threads."""
+        _require(self.num_threads >= 0, "machine.num_threads", self.num_threads, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a run, its data aside."""
+
+    seed: int = 0
+    """Decides every random choice."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """How raw ids become token ids."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    """Which labelled rows are held out."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The encoder and where it starts from."""
+    pretrain: TrainingConfig = field(default_factory=TrainingConfig)
+    """The joint stage: masked tokens of all rows, label tokens of labelled rows."""
+    pseudo_labels: PseudoLabelConfig = field(default_factory=PseudoLabelConfig)
+    """Rounds of training on the model's own labels."""
+    finetune: TrainingConfig = field(default_factory=lambda: TrainingConfig(mlm_probability=0.0))
+    """The last stage: labelled rows alone."""
+    machine: MachineConfig = field(default_factory=MachineConfig)
+    """How the machine is used."""
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that NumPy's generators refuse."""
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes in the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe_path(name: str) -> Path:
+    """Return the file of a recipe, given by its name in the package or by a path.
+
+    Raises:
+        UserError: There is neither; the message names the nearest recipe.
+    """
+    inside = RECIPES / f"{name}.yaml"
+    if inside.is_file():
+        return inside
+    if name.endswith((".yaml", ".yml")):
+        if Path(name).is_file():
+            return Path(name)
+        raise UserError(f"--recipe {name}: no such file")
+    names = recipe_names()
+    raise UserError(
+        f"--recipe {name}: no recipe of that name{nearest(name, names)}"
+        f"\nRecipes: {', '.join(names)}; or give a file that ends in .yaml"
+    )
+
+
+def flat_keys(config: type, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of every value of a dataclass of dataclasses."""
+    hints = get_type_hints(config)
+    for each in dataclasses.fields(config):
+        name = f"{prefix}{each.name}"
+        yield name
+        if dataclasses.is_dataclass(hints[each.name]):
+            yield from flat_keys(hints[each.name], f"{name}.")
+
+
+def unknown_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of nested `values` that no recipe has."""
+    known = set(flat_keys(Recipe))
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if name not in known:
+            yield name
+        elif isinstance(value, Mapping):
+            yield from unknown_keys(value, f"{name}.")
+
+
+def read_recipe_values(path: Path) -> dict[str, Any]:
+    """Read a recipe's YAML file of differences from the defaults.
+
+    Raises:
+        UserError: Not YAML, not a mapping, or a key that no recipe has, with the nearest one.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}:1: expected keys and values, got {type(values).__name__}")
+    known = list(flat_keys(Recipe))
+    problems = [f"{path}: unknown key {key!r}{nearest(key, known)}" for key in unknown_keys(values)]
+    if problems:
+        raise UserError(listed(problems))
+    return values
+
+
+def recipe_to_yaml(recipe: Recipe) -> str:
+    """Return all values of a recipe as YAML."""
+    return yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a recipe: the file's values over the defaults, `overrides` over both.
+
+    Args:
+        path: YAML file of differences from the defaults.
+        overrides: Command-line words such as `--pretrain.learning_rate 1e-3`.
+
+    Raises:
+        UserError: An unknown key or a value that does not fit; the message names the key and,
+            where a key is unknown, the nearest one.
+    """
+    _refuse_unknown_options(overrides)
+    read_recipe_values(path)
+    parser = recipe_parser(path)
+    try:
+        values = parser.instantiate(parser.parse_args(list(overrides)))
+        return Recipe(**{each.name: values[each.name] for each in dataclasses.fields(Recipe)})
+    except (ArgumentError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"recipe {path.name}: {reason}") from None
+
+
+def recipe_parser(path: Path) -> Any:  # noqa: ANN401 - of jsonargparse
+    """Return a parser with one option for every value of a recipe, defaults read from `path`."""
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        default_config_files=[str(path)], exit_on_error=False, add_help=False, usage=""
+    )
+    parser.add_class_arguments(Recipe, nested_key=None, fail_untyped=True)
+    return parser
+
+
+def _refuse_unknown_options(overrides: Sequence[str]) -> None:
+    known = list(flat_keys(Recipe))
+    problems = []
+    for word in overrides:
+        name = word.split("=", 1)[0]
+        if name.startswith("--") and name[2:] not in known:
+            problems.append(f"{name}: no such option{nearest(name[2:], known)}")
+    if overrides and not overrides[0].startswith("--"):
+        problems.insert(0, f"{overrides[0]}: not expected here")
+    if problems:
+        raise UserError(listed(problems))

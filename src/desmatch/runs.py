@@ -1,0 +1,190 @@
+"""A run on disk: whole-or-nothing writes, digests, seeds, and the card that signs a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+
+from desmatch.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CARD = "card.json"
+STAGE = "stage.json"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` when the block ends well.
+
+    A block that raises leaves `path` as it was and no temporary file behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Like `atomic_write`, for a whole folder; an older folder of that name is replaced."""
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        shutil.rmtree(path, ignore_errors=True)
+        partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write indented JSON whole or not at all; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is any value
+    """Read a JSON file.
+
+    Raises:
+        UserError: The file is missing or is not JSON; the message names file and line.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        line = getattr(error, "lineno", 1)
+        raise UserError(f"{path}:{line}: not valid JSON ({error}); make the file again") from None
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """A stage's folder, finished or in the making.
+
+    Attributes:
+        path: Where the finished stage lies.
+        digest: Of everything that decides its content; another digest is another stage.
+        may_resume: Whether a stage in the making is continued from.
+    """
+
+    path: Path
+    digest: str
+    may_resume: bool = False
+
+    @property
+    def work(self) -> Path:
+        """Where the stage is made, checkpoints included."""
+        return self.path.with_name(f".{self.path.name}.making")
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the finished folder has this digest."""
+        return _digest_in(self.path) == self.digest
+
+    def part(self, name: str) -> StageFolder:
+        """Return a folder beside this one for a part of the stage."""
+        return replace(self, path=self.path.with_name(f"{self.path.name}-{name}"))
+
+    def begin(self) -> None:
+        """Make the work folder, or find one to continue from.
+
+        Raises:
+            UserError: Work of this digest is there and `may_resume` is not set.
+        """
+        if _digest_in(self.work) != self.digest:
+            shutil.rmtree(self.work, ignore_errors=True)
+        elif not self.may_resume and any(self.work.glob("checkpoint-*")):
+            raise UserError(
+                f"{self.work}: holds an interrupted training; "
+                "add --resume to go on with it, or delete that folder to begin again"
+            )
+        self.work.mkdir(parents=True, exist_ok=True)
+        write_json(self.work / STAGE, {"digest": self.digest})
+
+    @contextmanager
+    def finish(self) -> Iterator[Path]:
+        """Give a temporary folder that becomes the finished one; then drop the work folder."""
+        with atomic_folder(self.path) as partial:
+            yield partial
+            write_json(partial / STAGE, {"digest": self.digest})
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def _digest_in(folder: Path) -> str | None:
+    """Return the digest a stage's folder carries, or none where it carries none."""
+    path = folder / STAGE
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    return str(found.get("digest")) if isinstance(found, dict) else None
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def value_digest(value: object) -> str:
+    """Return the sha256 of a JSON-like value, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def generator(seed: int, *path: str | int) -> np.random.Generator:
+    """Return the generator of one purpose: the same seed and path give the same numbers.
+
+    A choice that has its own path does not depend on how many numbers were drawn before it, so
+    a resumed run draws what the uninterrupted one would have drawn.
+    """
+    words = [crc32(part.encode()) if isinstance(part, str) else part for part in path]
+    return np.random.default_rng([seed, *words])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, NumPy and torch: the only place that does."""
+    from transformers import set_seed
+
+    set_seed(seed)
+
+
+def revision() -> str:
+    """Return the git revision this package runs from, `+changes` if the tree differs, or ''."""
+    folder = Path(__file__).parent
+    ask = ["git", "-C", str(folder)]
+    head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if head.returncode != 0:
+        return ""
+    status = subprocess.run(
+        [*ask, "status", "--porcelain", "--untracked-files=no"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def usable_cores() -> int:
+    """Return the number of processors this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,117 @@
+"""The joint stage: masked tokens of all rows and label tokens of labelled rows, one loss.
+
+Source: kexue.fm/archives/8213. Shapes: B labelled pairs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from desmatch.data.vocabulary import EncodedPairs
+from desmatch.model.batch import UNLABELED, TrainingBatches, TrainingRows, Vocabularies
+from desmatch.model.checkpoints import load_aligned
+from desmatch.model.losses import joint_loss
+from desmatch.model.masked_lm import build_model
+from desmatch.prepare import ROLES, Prepared, training_mask
+from desmatch.runs import StageFolder, generator, seed_everything
+from desmatch.train.trainer import Objective, finish_stage, train_stage, validation_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from desmatch.recipe import Recipe, TrainingConfig
+
+
+def starting_model(prepared: Prepared, recipe: Recipe) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Return the model that training begins with, and the card's figures of its start."""
+    seed_everything(recipe.seed)
+    vocabulary = prepared.vocabulary
+    if recipe.model.init is None:
+        model = build_model(
+            recipe.model, vocab_size=vocabulary.size, max_length=recipe.data.max_length
+        )
+        return model, {"init": None}
+    aligned = load_aligned(recipe.model, vocabulary, rng=generator(recipe.seed, "align"))
+    figures = {
+        "init": Path(recipe.model.init).name,
+        "aligned_ids": aligned.num_aligned,
+        "drawn_rows": aligned.num_drawn,
+        "has_mlm_head": aligned.has_mlm_head,
+    }
+    return aligned.model, figures
+
+
+def pretrain(prepared: Prepared, recipe: Recipe, stage: StageFolder) -> None:
+    """Train on all rows of all files and write the stage's finished model."""
+    model, figures = starting_model(prepared, recipe)
+    joint_training(
+        model, prepared, recipe, recipe.pretrain, stage, labels=joint_labels(prepared, recipe)
+    )
+    finish_stage(model, prepared, stage, figures=figures)
+
+
+def joint_labels(prepared: Prepared, recipe: Recipe) -> dict[str, NDArray[np.int8]]:
+    """Return the labels of all roles: those of rows that may train, UNLABELED for all others."""
+    labels = {
+        role: np.full(len(prepared.rows[role]), UNLABELED, np.int8) for role in ROLES
+    }  # fmt: skip
+    may_train = training_mask(prepared, recipe.validation.fold)
+    labels["train"][may_train] = prepared.train_column("label")[may_train]
+    return labels
+
+
+def joint_training(
+    model: PreTrainedModel,
+    prepared: Prepared,
+    recipe: Recipe,
+    config: TrainingConfig,
+    stage: StageFolder,
+    *,
+    labels: dict[str, NDArray[np.int8]],
+) -> None:
+    """Train `model` in place with the joint objective; `labels` holds one array for each role."""
+    rows = TrainingRows(
+        joined([prepared.encode(role) for role in ROLES]),
+        np.concatenate([labels[role] for role in ROLES]),
+    )
+    vocabulary = Vocabularies(prepared.vocabulary.first_id, prepared.vocabulary.size)
+    batches = TrainingBatches(rows, config, vocabulary, seed=recipe.seed, stage=stage.path.name)
+    train_stage(
+        model,
+        batches,
+        joint_objective(config.label_weight),
+        validation_rows(prepared, recipe.validation.fold),
+        machine=recipe.machine,
+        stage=stage,
+    )
+
+
+def joint_objective(label_weight: float) -> Objective:
+    """Return the objective of the joint stage, from logits at masked tokens, then at [CLS]."""
+
+    def objective(logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        num_masked = len(batch["masked_labels"])
+        return joint_loss(
+            logits[:num_masked],
+            batch["masked_labels"],
+            logits[num_masked:],
+            batch["pair_labels"],
+            label_weight=label_weight,
+        )
+
+    return objective
+
+
+def joined(parts: list[EncodedPairs]) -> EncodedPairs:
+    """Lay encoded pairs of several files one after the other."""
+    ends = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+    offsets = [part.offsets[1:] + start for part, start in zip(parts, ends[:-1], strict=True)]
+    return EncodedPairs(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([np.zeros(1, np.int64), *offsets]),
+    )

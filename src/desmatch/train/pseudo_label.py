@@ -1,0 +1,102 @@
+"""Labels that the model itself is sure of. Shapes: U unlabelled rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from desmatch.model.batch import UNLABELED
+from desmatch.model.masked_lm import load_model
+from desmatch.model.scoring import score_pairs
+from desmatch.prepare import Prepared, touches_fold
+from desmatch.runs import StageFolder, seed_everything
+from desmatch.train.finetune import finetune
+from desmatch.train.pretrain import joint_labels, joint_training
+from desmatch.train.trainer import finish_stage, set_threads
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+
+    from desmatch.recipe import Recipe
+
+
+def choose_pseudo_labels(
+    scores: NDArray[np.float64],
+    *,
+    share: float,
+    positive_share: float,
+    allowed: NDArray[np.bool_],
+) -> NDArray[np.int8]:
+    """Label the surest rows of each class, in the ratio of the classes.
+
+    The highest scores become 1 and the lowest become 0; a row is never both.
+
+    Args:
+        scores: (U,), the model's probability of label 1.
+        share: Share of the allowed rows that gets a label.
+        positive_share: Share of label 1 among the labelled training rows.
+        allowed: (U,), False for rows that must stay without a label, such as those that touch a
+            query of the validation rows.
+
+    Returns:
+        (U,), 0, 1 or UNLABELED.
+    """
+    labels = np.full(len(scores), UNLABELED, np.int8)
+    candidates = np.flatnonzero(allowed)
+    order = candidates[np.argsort(scores[candidates], kind="stable")]
+    num_labelled = round(share * len(order))
+    num_positive = round(positive_share * num_labelled)
+    labels[order[: num_labelled - num_positive]] = 0
+    labels[order[len(order) - num_positive :]] = 1
+    return labels
+
+
+def pseudo_label(prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder) -> None:
+    """Go on from the model in `start` for the recipe's rounds.
+
+    A round scores all rows without labels, takes the surest scores for labels, trains jointly
+    with them as label tokens and then on the gold labels alone. Rows that share a text with the
+    held-out fold get no label.
+    """
+    for number in range(1, recipe.pseudo_labels.rounds + 1):
+        joint = stage.part(f"{number}-joint")
+        is_last = number == recipe.pseudo_labels.rounds
+        labelled = stage if is_last else stage.part(str(number))
+        if not joint.is_finished:
+            _joint_round(prepared, recipe, start, joint)
+        if not labelled.is_finished:
+            finetune(prepared, recipe, joint.path, labelled)
+        start = labelled.path
+
+
+def _joint_round(prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder) -> None:
+    seed_everything(recipe.seed)
+    model = load_model(start)
+    set_threads(recipe.machine)
+    labels, figures = _round_labels(model, prepared, recipe)
+    joint_training(model, prepared, recipe, recipe.pseudo_labels.training, stage, labels=labels)
+    finish_stage(model, prepared, stage, figures=figures)
+
+
+def _round_labels(
+    model: PreTrainedModel, prepared: Prepared, recipe: Recipe
+) -> tuple[dict[str, NDArray[np.int8]], dict[str, int]]:
+    labels = joint_labels(prepared, recipe)
+    positive_share = float((labels["train"] == 1).sum() / (labels["train"] != UNLABELED).sum())
+    for role in ("test", "unlabeled"):
+        scores = score_pairs(model, prepared.encode(role), progress=f"labelling {role}").scores
+        labels[role] = choose_pseudo_labels(
+            scores,
+            share=recipe.pseudo_labels.share,
+            positive_share=positive_share,
+            allowed=~touches_fold(prepared, role, recipe.validation.fold),
+        )
+    given = np.concatenate([labels["test"], labels["unlabeled"]])
+    return labels, {
+        "pseudo_positives": int((given == 1).sum()),
+        "pseudo_negatives": int((given == 0).sum()),
+    }

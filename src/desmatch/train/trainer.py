@@ -1,0 +1,330 @@
+"""One training stage on transformers' Trainer: progress, validation, checkpoints, resume.
+
+Shapes: B validation rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import SequentialSampler
+from tqdm import tqdm
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from desmatch.errors import UserError
+from desmatch.metrics.roc import roc_auc
+from desmatch.model.masked_lm import save_model
+from desmatch.model.scoring import PairLogits, score_pairs
+from desmatch.prepare import FIGURES, Prepared
+from desmatch.runs import StageFolder, atomic_write, write_json
+from desmatch.train.processes import is_main_process, wait_for_everyone
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from desmatch.data.vocabulary import EncodedPairs
+    from desmatch.model.batch import TrainingBatches
+    from desmatch.recipe import MachineConfig
+
+Objective = Callable[[Tensor, dict[str, Tensor]], Tensor]
+"""Logits (P, V) at the positions of a batch, and the batch, to a loss."""
+
+EVALUATIONS = "evaluations"
+HISTORY = "history.json"
+LOGS_PER_EVALUATION = 10
+LOG_FILE_SECONDS = 60.0
+"""How often the progress is written where no terminal shows it."""
+
+
+class ValidationRows(NamedTuple):
+    """Held-out rows: `pairs` of B rows, and their `labels` (B,), 0 or 1."""
+
+    pairs: EncodedPairs
+    labels: NDArray[np.int8]
+
+
+class StageTrainer(Trainer):  # type: ignore[misc]
+    """Trainer whose dataset gives whole batches in order and whose evaluation is the AUC."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        *,
+        batches: TrainingBatches,
+        objective: Objective,
+        validation: ValidationRows,
+    ) -> None:
+        super().__init__(
+            model,
+            args,
+            train_dataset=batches,
+            eval_dataset=validation.labels,  # only asked for; `evaluate` reads `validation`
+            data_collator=_only_item,
+        )
+        self.objective = objective
+        self.validation = validation
+        self.remove_callback(PrinterCallback)
+        self.add_callback(ProgressBar(batches.stage))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:  # noqa: ANN401
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002 - Trainer's signature
+    ) -> Any:  # noqa: ANN401 - Trainer's signature
+        """Return the objective of a batch."""
+        names = ("input_ids", "attention_mask", "positions")
+        output = model(**{name: inputs[name] for name in names})
+        loss = self.objective(output.logits, inputs)
+        return (loss, output) if return_outputs else loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # noqa: ANN401
+        """Score the validation rows in both orders and keep their logits beside the checkpoints."""
+        model = self.accelerator.unwrap_model(self.model)
+        logits = score_pairs(model, self.validation.pairs)
+        figures = {"eval_roc_auc": roc_auc(self.validation.labels, logits.scores)}
+        if self.is_world_process_zero():
+            step = self.state.global_step
+            path = Path(self.args.output_dir) / EVALUATIONS / f"step-{step:08d}.npy"
+            with atomic_write(path) as partial, partial.open("wb") as stream:
+                np.save(stream, np.stack(logits))
+        self.log(dict(figures))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, figures
+        )
+        return figures
+
+
+class ProgressBar(TrainerCallback):  # type: ignore[misc]
+    """A bar of steps, with the loss beside it and a line for every validation."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.bar: Any = None
+        self.loss = float("nan")
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Open the bar at the step that training starts from."""
+        del args, control
+        if state.is_world_process_zero:
+            first = state.global_step
+            self.bar = tqdm(
+                total=state.max_steps,
+                initial=first,
+                desc=self.stage,
+                unit="step",
+                mininterval=0.2 if sys.stderr.isatty() else LOG_FILE_SECONDS,
+            )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Move the bar."""
+        del args, control
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Show the loss on the bar, and a validation on a line of its own."""
+        del args, control
+        if self.bar is None or not logs:
+            return
+        if "loss" in logs:
+            self.loss = logs["loss"]
+            self.bar.set_postfix(refresh=False, loss=f"{self.loss:.3f}")
+        if "eval_roc_auc" in logs:
+            auc = logs["eval_roc_auc"]
+            self.bar.write(f"{self.stage} step {state.global_step}: loss {self.loss:.4f}, "
+                           f"validation AUC {auc:.4f}")  # fmt: skip
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Close the bar."""
+        del args, state, control
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def train_stage(
+    model: PreTrainedModel,
+    batches: TrainingBatches,
+    objective: Objective,
+    validation: ValidationRows,
+    *,
+    machine: MachineConfig,
+    stage: StageFolder,
+) -> None:
+    """Train `model` in place and leave checkpoints, evaluations and history in the work folder.
+
+    A checkpoint there is continued from, with the same end as an uninterrupted training.
+
+    Raises:
+        UserError: The newest checkpoint cannot be read, or must not be continued from.
+    """
+    if is_main_process():
+        stage.begin()
+    wait_for_everyone()
+    folder = stage.work
+    set_threads(machine)
+    arguments = _training_arguments(batches, machine, folder)
+    trainer = StageTrainer(
+        model, arguments, batches=batches, objective=objective, validation=validation
+    )
+    checkpoint = last_checkpoint(folder)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except (OSError, ValueError, RuntimeError, EOFError) as error:
+        if checkpoint is None or trainer.state.global_step > _step_of(checkpoint):
+            raise
+        raise UserError(
+            f"{checkpoint}: this checkpoint cannot be continued from ({error}); delete that "
+            "folder to go on from the one before it"
+        ) from error
+    if trainer.is_world_process_zero():
+        write_json(folder / HISTORY, _history(trainer.state, batches.stage))
+    wait_for_everyone()
+
+
+def finish_stage(
+    model: PreTrainedModel,
+    prepared: Prepared,
+    stage: StageFolder,
+    *,
+    figures: dict[str, Any] | None = None,
+) -> None:
+    """Write the trained model, its tokenizer, history and evaluations as the finished stage."""
+    if is_main_process():
+        with stage.finish() as partial:
+            save_model(model, partial)
+            prepared.vocabulary.save(partial)
+            shutil.copy(stage.work / HISTORY, partial / HISTORY)
+            shutil.copytree(stage.work / EVALUATIONS, partial / EVALUATIONS)
+            write_json(partial / FIGURES, figures or {})
+    wait_for_everyone()
+
+
+def validation_rows(prepared: Prepared, fold: int) -> ValidationRows:
+    """Return the rows of the held-out fold."""
+    held_out = np.flatnonzero(prepared.train_column("fold") == fold)
+    labels = prepared.train_column("label")[held_out]
+    return ValidationRows(prepared.encode("train").take(held_out), labels)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the newest checkpoint of an interrupted stage, or none."""
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+def read_evaluations(folder: Path) -> list[PairLogits]:
+    """Return the validation rows' logits at every evaluation of a stage, in order."""
+    arrays = [np.load(path) for path in sorted((folder / EVALUATIONS).glob("step-*.npy"))]
+    return [PairLogits(forward, backward) for forward, backward in arrays]
+
+
+def set_threads(machine: MachineConfig) -> None:
+    """Let torch use the recipe's number of threads; without one, as OMP_NUM_THREADS says."""
+    if machine.num_threads:
+        torch.set_num_threads(machine.num_threads)
+
+
+def uses_bf16(machine: MachineConfig) -> bool:
+    """Tell whether matrix products run in bfloat16: always, never, or where there are units."""
+    if machine.precision != "auto":
+        return machine.precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _training_arguments(
+    batches: TrainingBatches, machine: MachineConfig, folder: Path
+) -> TrainingArguments:
+    config = batches.config
+    logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
+    interval = batches.steps_per_evaluation
+    is_best_kept = config.keep == "best"
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=len(batches),
+        per_device_train_batch_size=1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_scheduler_type,
+        warmup_steps=round(config.warmup_ratio * len(batches)),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim="adamw_torch_fused",
+        eval_strategy="steps",
+        eval_steps=interval,
+        save_strategy="steps",
+        save_steps=interval,
+        save_total_limit=2,
+        load_best_model_at_end=is_best_kept,
+        metric_for_best_model="roc_auc" if is_best_kept else None,
+        greater_is_better=True if is_best_kept else None,
+        logging_steps=interval if interval % LOGS_PER_EVALUATION else interval // LOGS_PER_EVALUATION,
+        seed=batches.seed,
+        bf16=uses_bf16(machine),
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+    )  # fmt: skip
+
+
+def _history(state: TrainerState, stage: str) -> list[dict[str, Any]]:
+    """Return the logged figures, one dict a log line: stage, step, then what was logged."""
+    names = {
+        "loss": "loss",
+        "eval_roc_auc": "roc_auc",
+        "learning_rate": "learning_rate",
+        "grad_norm": "grad_norm",
+    }
+    lines = []
+    for logged in state.log_history:
+        kept = {names[key]: value for key, value in logged.items() if key in names}
+        if kept:
+            lines.append({"stage": stage, "step": logged["step"], **kept})
+    return lines
+
+
+def _step_of(checkpoint: str) -> int:
+    return int(checkpoint.rsplit("-", 1)[1])
+
+
+def _only_item(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    (batch,) = items
+    return batch
