@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from desmatch.errors import UserError
-from desmatch.submit import check_submission, describe_check, write_submission
+from desmatch.submit import check_submission, describe_check, write_scores, write_submission
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,6 +136,15 @@ def test_a_failed_zip_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(OSError, match="No space left"):
         write_submission(tmp_path, np.array([0.1, 0.2]), expected_rows=2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_alone(tmp_path: Path):
+    path = tmp_path / "new" / "scores.txt"
+    write_scores(path, np.array([0.5, 0.25], np.float32))
+    assert path.read_bytes() == b"0.5\n0.25\n"
+    with pytest.raises(UserError, match=r"scores\.txt: expected scores in .*, got nan in row 2"):
+        write_scores(path, np.array([0.1, np.nan]))
+    assert path.read_bytes() == b"0.5\n0.25\n"
 
 
 # --- checking -------------------------------------------------------------------------------------

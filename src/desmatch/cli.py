@@ -187,6 +187,7 @@ def _new_run(options: argparse.Namespace) -> Run:
         folder=options.out,
         recipe=_recipe(options),
         sources=_sources(options),
+        recipe_name=options.recipe,
         may_resume=options.resume,
         skip_bad=options.skip_bad,
         say=print,

@@ -53,6 +53,7 @@ class Run:
     Attributes:
         folder: RUN.
         recipe: All values.
+        recipe_name: What the user called it.
         sources: The data files.
         may_resume: Go on with an interrupted training.
         skip_bad: Leave malformed rows of train and unlabeled out.
@@ -62,6 +63,7 @@ class Run:
     folder: Path
     recipe: Recipe
     sources: Sources
+    recipe_name: str = ""
     may_resume: bool = False
     skip_bad: bool = False
     say: Callable[[str], None] = lambda _: None
@@ -176,7 +178,7 @@ def _report(run: Run, stage: StageFolder) -> None:
         scores=scored.honest_scores,
         test_scores=read_column(run.folder / "predictions" / TEST, "score"),
         lengths={role: prepared.text_lengths(role) for role in ROLES},
-        component_sizes=np.unique(prepared.train_column("group"), return_counts=True)[1],
+        component_sizes=np.bincount(prepared.graph().pair_component),
     )
     write_report(stage.path.parent, content)
 
@@ -218,7 +220,7 @@ def execute(run: Run, *, only: str | None = None) -> None:
 
     if is_main_process():
         write_text(run.folder / RECIPE, recipe_to_yaml(run.recipe))
-        write_json(run.folder / SOURCES, sources_to_json(run.sources, skip_bad=run.skip_bad))
+        write_json(run.folder / SOURCES, sources_to_json(run))
     for stage in STAGES:
         if not stage.is_wanted(run.recipe) or only not in (None, stage.name):
             continue
@@ -272,6 +274,7 @@ def build_card(run: Run) -> dict[str, Any]:
     minutes = {name: each["minutes"] for name, each in read_stage_log(run.folder).items()}
     return {
         "command": shlex.join(["desmatch", *sys.argv[1:]]),
+        "recipe_name": run.recipe_name,
         "revision": revision(),
         "seed": run.recipe.seed,
         "machine": machine_text(run.recipe),
@@ -324,10 +327,10 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def sources_to_json(sources: Sources, *, skip_bad: bool) -> dict[str, Any]:
-    """Return the data files of a run as they are written beside its recipe."""
-    files = {role: [str(path) for path in paths] for role, paths in sources.by_role().items()}
-    return {**files, "skip_bad": skip_bad}
+def sources_to_json(run: Run) -> dict[str, Any]:
+    """Return the data files of a run, and how they were named, as written beside its recipe."""
+    files = {role: [str(path) for path in paths] for role, paths in run.sources.by_role().items()}
+    return {"recipe_name": run.recipe_name, "skip_bad": run.skip_bad, **files}
 
 
 def load_run(folder: Path, **settings: Any) -> Run:  # noqa: ANN401 - Run's other fields
@@ -346,8 +349,8 @@ def load_run(folder: Path, **settings: Any) -> Run:  # noqa: ANN401 - Run's othe
         Path(files["test"][0]),
         tuple(Path(path) for path in files["unlabeled"]),
     )
-    recipe = load_recipe(folder / RECIPE)
-    return Run(folder, recipe, sources, skip_bad=files["skip_bad"], **settings)
+    kept = {name: files[name] for name in ("recipe_name", "skip_bad")}
+    return Run(folder, load_recipe(folder / RECIPE), sources, **kept, **settings)
 
 
 def _source_digests(sources: Sources) -> dict[str, list[str]]:

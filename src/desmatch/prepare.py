@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, load_from_disk
 from datasets.utils.logging import disable_progress_bar
 
+from desmatch.data.faults import Labels
 from desmatch.data.graph import QueryGraph, build_graph, number_texts, repeated_rows
 from desmatch.data.read import RejectedRow, read_pairs, write_rejected
 from desmatch.data.split import CUT, Folds, assign_folds
@@ -93,6 +94,11 @@ class Prepared:
         """(B,), a column of the labelled rows: label, fold or group."""
         return np.asarray(column(self.rows["train"], name))
 
+    def graph(self) -> QueryGraph:
+        """Return the query graph of the labelled rows."""
+        a, b = number_texts([column(self.rows["train"], side) for side in ("a", "b")])
+        return build_graph(a, b)
+
     def text_lengths(self, role: str) -> NDArray[np.int64]:
         """(2 * rows,), ids of each text, after truncation."""
         return np.diff(self.encode(role).offsets)
@@ -158,7 +164,7 @@ def _read(sources: Sources, *, skip_bad: bool) -> tuple[dict[str, Dataset], list
     rows: dict[str, Dataset] = {}
     rejected: list[RejectedRow] = []
     for role, paths in sources.by_role().items():
-        labels = "required" if role == "train" else "absent"
+        labels: Labels = "required" if role == "train" else "absent"
         try:
             read = (
                 read_pairs(paths, labels=labels, skip_bad=skip_bad and role != "test")

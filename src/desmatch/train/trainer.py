@@ -103,7 +103,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # noqa: ANN401
         """Score the validation rows in both orders and keep their logits beside the checkpoints."""
         model = self.accelerator.unwrap_model(self.model)
-        logits = score_pairs(model, self.validation.pairs)
+        logits = score_pairs(model, self.validation.pairs, in_bf16=self.args.bf16)
         figures = {"eval_roc_auc": roc_auc(self.validation.labels, logits.scores)}
         if self.is_world_process_zero():
             step = self.state.global_step

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import copy
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+import numpy as np
+import pytest
+
+from desmatch.data.sample import write_sample
+from desmatch.data.vocabulary import EncodedPairs
+
+
+@pytest.fixture(scope="session")
+def sample_folder(tmp_path_factory):
+    """A few hundred rows of the toy language."""
+    folder = tmp_path_factory.mktemp("sample")
+    write_sample(folder, seed=1, num_train=300, num_test=60, num_unlabeled=100)
+    return folder
+
+
+TINY_OPTIONS = [
+    "--data.min_count=2",
+    "--validation.num_folds=3",
+    "--validation.num_bootstraps=100",
+    "--model.hidden_size=16",
+    "--model.num_hidden_layers=2",
+    "--model.num_attention_heads=2",
+    "--model.intermediate_size=32",
+    "--pretrain.num_train_epochs=1",
+    "--pretrain.batch_size=16",
+    "--pretrain.learning_rate=0.003",
+    "--pretrain.num_evaluations=2",
+    "--finetune.num_train_epochs=2",
+    "--finetune.batch_size=16",
+    "--finetune.learning_rate=0.003",
+    "--finetune.num_evaluations=3",
+    "--machine.num_threads=1",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_options():
+    """Command-line options that make any recipe a matter of seconds."""
+    return list(TINY_OPTIONS)
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe():
+    from desmatch.recipe import load_recipe, recipe_path
+
+    return load_recipe(recipe_path("demo"), TINY_OPTIONS)
+
+
+@pytest.fixture(scope="session")
+def _tiny_model():
+    from desmatch.model.masked_lm import build_model
+    from desmatch.recipe import ModelConfig
+    from desmatch.runs import seed_everything
+
+    seed_everything(0)
+    config = ModelConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    return build_model(config, vocab_size=40, max_length=32).eval()
+
+
+@pytest.fixture()
+def tiny_model(_tiny_model):
+    """2 layers, D 16, V 40, of fixed random weights, in evaluation mode."""
+    return copy.deepcopy(_tiny_model)
+
+
+@pytest.fixture(scope="session")
+def finished_run(sample_folder, tmp_path_factory, tiny_options):
+    """The folder of a tiny run of the whole job, through the command line."""
+    from desmatch.cli import main
+
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    status = main(
+        ["run", "--recipe", "demo", "--data", str(sample_folder), "--out", str(out), *tiny_options]
+    )
+    assert status == 0
+    return out
+
+
+def encode_lists(pairs):
+    """EncodedPairs from lists of token ids: [(a, b), ...]."""
+    texts = [text for pair in pairs for text in pair]
+    offsets = np.cumsum([0, *(len(text) for text in texts)])
+    return EncodedPairs(np.array([i for text in texts for i in text], np.int32), offsets)
