@@ -68,7 +68,7 @@ def _tiny_model():
     return build_model(config, vocab_size=40, max_length=32).eval()
 
 
-@pytest.fixture()
+@pytest.fixture
 def tiny_model(_tiny_model):
     """2 layers, D 16, V 40, of fixed random weights, in evaluation mode."""
     return copy.deepcopy(_tiny_model)

@@ -140,14 +140,14 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unlabeled", type=Path, action="append", metavar="FILE",
                         help="pairs without labels; may be given several times")  # fmt: skip
     parser.add_argument("--skip-bad", action="store_true",
-                        help="leave malformed rows out and keep them in a file; never of the test")  # fmt: skip
+                        help="keep malformed rows aside, but for the test's")  # fmt: skip
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", default="baseline", metavar="NAME",
                         help="name of a recipe of the package, or a YAML file")  # fmt: skip
     parser.add_argument("--init", metavar="FOLDER",
-                        help="start from this BERT or RoFormer checkpoint (model.init)")  # fmt: skip
+                        help="start from a BERT or RoFormer checkpoint (model.init)")  # fmt: skip
     parser.add_argument("--reference-counts", metavar="JSON",
                         help="token counts that align it (model.reference_counts)")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")

@@ -70,13 +70,17 @@ def validation_figures(scored: Scored, recipe: Recipe, *, test_size: int) -> dic
     lie with 95 % certainty, if that test is drawn like the validation: it holds the sampling
     errors of both. `validation_interval` holds the validation's alone.
     """
-    draw = {"rng": generator(recipe.seed, "bootstrap"),
-            "num_samples": recipe.validation.num_bootstraps}  # fmt: skip
+    rng = generator(recipe.seed, "bootstrap")
+    num_samples = recipe.validation.num_bootstraps
     arrays = (scored.labels, scored.honest_scores, scored.groups)
+    around_test = prediction_interval(
+        *arrays, test_size=test_size, rng=rng, num_samples=num_samples
+    )
+    around_validation = bootstrap_auc(*arrays, rng=rng, num_samples=num_samples)
     return {
         "auc": roc_auc(scored.labels, scored.honest_scores),
-        "interval": [*prediction_interval(*arrays, test_size=test_size, **draw)],
-        "validation_interval": [*bootstrap_auc(*arrays, **draw)],
+        "interval": [*around_test],
+        "validation_interval": [*around_validation],
         "auc_of_kept_weights": roc_auc(scored.labels, scored.scores),
         "rows": len(scored.labels),
         "components": len(np.unique(scored.groups)),

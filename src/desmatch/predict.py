@@ -88,7 +88,7 @@ def honest_scores(
     in_first = rng.permutation(len(distinct))[group] < len(distinct) / 2
     halves = (in_first, ~in_first)
     if any(len(np.unique(labels[half])) < 2 for half in halves):
-        return scores[-1].copy()
+        return np.array(scores[-1])
     honest = np.empty(len(labels))
     for here, there in (halves, halves[::-1]):
         best = int(np.argmax([roc_auc(labels[there], each[there]) for each in scores]))

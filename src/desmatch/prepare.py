@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from datasets import Dataset, load_from_disk
 from datasets.utils.logging import disable_progress_bar
 
-from desmatch.data.faults import Labels
 from desmatch.data.graph import QueryGraph, build_graph, number_texts, repeated_rows
 from desmatch.data.read import RejectedRow, read_pairs, write_rejected
 from desmatch.data.split import CUT, Folds, assign_folds
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from desmatch.data.faults import Labels
     from desmatch.recipe import Recipe
 
 FIGURES = "figures.json"
@@ -59,8 +59,10 @@ def find_sources(folder: Path) -> Sources:
     """
     if not folder.is_dir():
         raise UserError(f"--data {folder}: no such folder")
-    found = {role: [folder / f"{role}{end}" for end in SUFFIXES if (folder / f"{role}{end}").is_file()]
-             for role in ROLES}  # fmt: skip
+    found = {}
+    for role in ROLES:
+        candidates = (folder / f"{role}{suffix}" for suffix in SUFFIXES)
+        found[role] = [path for path in candidates if path.is_file()]
     for role, paths in found.items():
         if len(paths) > 1:
             raise UserError(f"{folder}: both {paths[0].name} and {paths[1].name}; keep one")
@@ -163,21 +165,20 @@ def _read(sources: Sources, *, skip_bad: bool) -> tuple[dict[str, Dataset], list
     problems: list[str] = []
     rows: dict[str, Dataset] = {}
     rejected: list[RejectedRow] = []
-    for role, paths in sources.by_role().items():
+    given = {role: paths for role, paths in sources.by_role().items() if paths}
+    for role, paths in given.items():
         labels: Labels = "required" if role == "train" else "absent"
         try:
-            read = (
-                read_pairs(paths, labels=labels, skip_bad=skip_bad and role != "test")
-                if paths
-                else None
-            )
+            read = read_pairs(paths, labels=labels, skip_bad=skip_bad and role != "test")
         except UserError as error:
             problems.append(str(error))
             continue
-        rows[role] = read.rows if read else rows["test"].select(range(0)).flatten_indices()
-        rejected += read.rejected if read else []
+        rows[role] = read.rows
+        rejected += read.rejected
     if problems:
         raise UserError("\n".join(problems))
+    for role in ROLES:
+        rows.setdefault(role, rows["test"].select(range(0)).flatten_indices())
     return rows, rejected
 
 

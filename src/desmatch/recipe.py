@@ -285,7 +285,7 @@ def read_recipe_values(path: Path) -> dict[str, Any]:
 
 def recipe_to_yaml(recipe: Recipe) -> str:
     """Return all values of a recipe as YAML."""
-    return yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True))
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -44,7 +44,7 @@ def test_grouping_by_length_leaves_little_padding():
     lengths = np.clip(rng.lognormal(2.5, 0.5, 20_000).astype(int), 5, 64)
     plan = plan_epoch(lengths, batch_size=64, rng=rng)
     padded = sum(len(rows) * lengths[rows].max() for rows in plan)
-    assert lengths.sum() / padded > 0.95
+    assert lengths.sum() / padded > 0.93
 
 
 def test_prediction_starts_with_the_longest_rows():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from desmatch.data.graph import build_graph, number_texts, repeated_rows
@@ -56,12 +56,9 @@ def test_no_text_lies_in_two_folds_and_every_row_has_a_place(pairs, seed, num_fo
     graph = as_graph(pairs)
     labels = np.random.default_rng(seed).integers(0, 2, len(pairs)).astype(np.int8)
     try:
-        folds = assign_folds(
-            graph, labels, num_folds=num_folds, rng=np.random.default_rng(seed)
-        )
-    except ValueError as error:
-        assert "cannot fill" in str(error)
-        return
+        folds = assign_folds(graph, labels, num_folds=num_folds, rng=np.random.default_rng(seed))
+    except ValueError:  # too few groups; what it says is tested below
+        assume(False)
     inside = folds.fold != CUT
     for texts in (graph.a, graph.b):
         assert ((folds.fold[inside] >= 0) & (folds.fold[inside] < num_folds)).all()

@@ -62,7 +62,9 @@ def test_counts_are_those_of_a_counter(rows):
 
 @given(a=st.integers(1, 60), b=st.integers(1, 60), room=st.integers(2, 40))
 def test_truncation_keeps_what_fits_and_cuts_the_longer_text(a, b, room):
-    kept_a, kept_b = (int(kept[0]) for kept in truncated_lengths(np.array([a]), np.array([b]), room))
+    kept_a, kept_b = (
+        int(kept[0]) for kept in truncated_lengths(np.array([a]), np.array([b]), room)
+    )
     assert kept_a + kept_b == min(a + b, room)
     if kept_a < a:
         assert kept_a >= min(kept_b, b) - 1

@@ -70,7 +70,7 @@ class LanguageConfig:
     """Actions of a frame: they share its other slots."""
     num_slots: int = 6
     """Slots that the frames share, such as colour or place."""
-    num_values: int = 12
+    num_values: int = 10
     """Concepts that may fill one shared slot."""
     num_synonyms: int = 2
     """Words of one concept."""
@@ -82,17 +82,17 @@ class LanguageConfig:
     """How often a filler is put at a random place of a text."""
     particle_probability: float = 0.2
     """How often a concept's slot is named by a particle before it."""
-    positive_share: float = 0.38
+    positive_share: float = 0.4
     """Share of pairs of equal meaning, before the noise."""
     noise: float = 0.01
     """Share of labels that are flipped."""
     near_share: float = 0.5
-    """Share of the negatives that differ in one concept only; the rest differ in several."""
-    keep_positive: float = 0.45
-    """Probability that a paraphrase keeps a word (it may also draw it again)."""
-    keep_negative: float = 0.6
-    """The same for a near negative: lexically near, another meaning."""
-    degree_exponent: float = 2.4
+    """Share of the negatives that differ in one concept only: hard, since most words agree."""
+    far_changes: int = 2
+    """Concepts in which the other negatives differ."""
+    keep_probability: float = 0.5
+    """How often the partner keeps the query's word for a concept; else a synonym is drawn."""
+    degree_exponent: float = 2.8
     """A query has k partners with a probability that falls as k to this power..."""
     max_degree: int = 24
     """...up to so many: most queries have one partner, a few are hubs."""
@@ -186,13 +186,12 @@ class Speaker:
 
     # Texts
 
-    def reworded(self, words: Sequence[Word], meaning: Meaning, keep: float) -> tuple[Word, ...]:
-        """Choose the words of `meaning` so that each of `words` that fits stays with `keep`."""
+    def reworded(self, words: Sequence[Word], meaning: Meaning) -> tuple[Word, ...]:
+        """Choose a word for each concept of `meaning`, now and then the fitting one of `words`."""
+        keep = self.rng.random(len(words)) < self.config.keep_probability
         return tuple(
-            word
-            if word in self.grammar.synonyms[concept] and self.rng.random() < keep
-            else self._synonym(concept)
-            for word, concept in zip(words, meaning.concepts, strict=True)
+            word if kept and word in self.grammar.synonyms[concept] else self._synonym(concept)
+            for word, kept, concept in zip(words, keep, meaning.concepts, strict=True)
         )
 
     def text(self, words: Sequence[Word], meaning: Meaning) -> Text:
@@ -236,10 +235,9 @@ class Speaker:
     def _pair(self, query: Query) -> LabeledPair:
         config, rng = self.config, self.rng
         label = int(rng.random() < config.positive_share)
-        num_changes = 0 if label else (1 if rng.random() < config.near_share else 3)
-        keep = config.keep_positive if label else config.keep_negative
-        other = self.changed(query.meaning, num_changes)
-        partner = self.text(self.reworded(query.words, other, keep), other)
+        num_changes = 1 if rng.random() < config.near_share else config.far_changes
+        other = query.meaning if label else self.changed(query.meaning, num_changes)
+        partner = self.text(self.reworded(query.words, other), other)
         a, b = (query.text, partner) if rng.random() < 0.5 else (partner, query.text)
         return LabeledPair(a, b, label ^ int(rng.random() < config.noise))
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.sparse.csgraph import reverse_cuthill_mckee
-from sklearn.model_selection import StratifiedKFold
 
 from desmatch.data.graph import QueryGraph, adjacency
 
@@ -47,8 +46,8 @@ def assign_folds(
 ) -> Folds:
     """Deal whole components to `num_folds` folds.
 
-    Groups are stratified rather than rows: scikit-learn's StratifiedGroupKFold is quadratic in
-    practice. A group's stratum is the majority of its labels and its size, in powers of two.
+    Groups are stratified rather than rows: scikit-learn's StratifiedGroupKFold takes a time that
+    grows with the square of their number.
 
     Args:
         graph: Texts and components of the B labelled pairs.
@@ -63,7 +62,8 @@ def assign_folds(
     crosses = text_group[graph.a] != text_group[graph.b]
     group = text_group[graph.a]
     fold_of_group = _deal(group[~crosses], labels[~crosses], num_folds, rng)
-    fold = np.where(crosses, CUT, fold_of_group[group]).astype(np.int32)
+    fold = np.full(len(labels), CUT, np.int32)
+    fold[~crosses] = fold_of_group[group[~crosses]]
     return Folds(fold, group, num_split)
 
 
@@ -101,26 +101,29 @@ def _stretches(
 def _deal(
     group: NDArray[np.int64], labels: NDArray[np.int8], num_folds: int, rng: np.random.Generator
 ) -> NDArray[np.int32]:
-    """Return the fold of every group (G,), from the rows (B,) that lie inside a group."""
-    num_groups = int(group.max(initial=-1)) + 1
-    size = np.bincount(group, minlength=num_groups)
-    positives = np.bincount(group, weights=labels, minlength=num_groups)
+    """Return the fold of every group that has rows, and CUT for the others: (G,).
+
+    Groups are sorted by size and share of positives; of each `num_folds` neighbours every fold
+    gets one, in random order. So folds differ by little more than the largest groups do.
+
+    Args:
+        group: (B,), group of each row that lies inside one.
+        labels: (B,), 0 or 1.
+        num_folds: K.
+        rng: Shuffles equals, and who of the neighbours goes where.
+    """
+    size = np.bincount(group)
+    positive_share = np.bincount(group, weights=labels) / np.maximum(size, 1)
     present = np.flatnonzero(size)
     if len(present) < num_folds:
         raise ValueError(f"{len(present)} separate groups of pairs cannot fill {num_folds} folds")
-    majority = positives[present] * 2 > size[present]
-    stratum = np.floor(np.log2(size[present])).astype(np.int64) * 2 + majority
-    stratum = _merge_small(stratum, num_folds)
-    splitter = StratifiedKFold(num_folds, shuffle=True, random_state=int(rng.integers(2**31)))
-    fold = np.full(num_groups, CUT, np.int32)
-    for index, (_, members) in enumerate(splitter.split(stratum, stratum)):
-        fold[present[members]] = index
+    shuffled = rng.permutation(present)
+    ranked = shuffled[np.lexsort((positive_share[shuffled], -size[shuffled]))]
+    num_blocks = -(-len(ranked) // num_folds)
+    dealt = rng.permuted(np.tile(np.arange(num_folds), (num_blocks, 1)), axis=1).ravel()
+    if num_blocks > 1:  # the last block is short: its places go to the smallest folds so far
+        whole = (num_blocks - 1) * num_folds
+        dealt[whole:] = np.argsort(np.bincount(dealt[:whole], size[ranked[:whole]]), kind="stable")
+    fold = np.full(len(size), CUT, np.int32)
+    fold[ranked] = dealt[: len(ranked)]
     return fold
-
-
-def _merge_small(stratum: NDArray[np.int64], num_folds: int) -> NDArray[np.int64]:
-    """Put strata with fewer members than folds into one, so that each fold can have its share."""
-    values, inverse, counts = np.unique(stratum, return_inverse=True, return_counts=True)
-    small = counts < num_folds
-    merged = np.where(small, values[~small].min(initial=0) if (~small).any() else 0, values)
-    return np.asarray(merged[inverse])

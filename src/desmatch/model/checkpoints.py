@@ -16,7 +16,7 @@ from torch import Tensor
 
 from desmatch.data.align import rank_tokens, read_reference_counts, read_reference_vocab
 from desmatch.errors import UserError
-from desmatch.model.masked_lm import ARCHITECTURES, checkpoint_type
+from desmatch.model.masked_lm import checkpoint_type, read_checkpoint
 from desmatch.schema import Special
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def load_aligned(
     """
     assert config.init is not None
     folder = Path(config.init)
-    _, model_class = ARCHITECTURES[checkpoint_type(folder)]
+    checkpoint_type(folder)
     reference_vocab = read_reference_vocab(folder / "vocab.txt")
     ranked = np.empty(0, np.int64)
     if config.reference_counts is not None:
@@ -69,11 +69,8 @@ def load_aligned(
                 f"{config.reference_counts}: counts no token of {folder}/vocab.txt; "
                 "give the counts of that checkpoint's tokens"
             )
-    plain, info = model_class.from_pretrained(
+    plain, info = read_checkpoint(
         folder,
-        local_files_only=True,
-        dtype=torch.float32,
-        output_loading_info=True,
         hidden_dropout_prob=config.hidden_dropout_prob,
         attention_probs_dropout_prob=config.attention_probs_dropout_prob,
     )

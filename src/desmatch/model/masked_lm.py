@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     BertConfig,
@@ -117,24 +118,49 @@ def checkpoint_type(folder: Path) -> str:
     return str(model_type)
 
 
-def load_model(folder: Path) -> PreTrainedModel:
-    """Load what `save_model` wrote.
+def read_checkpoint(folder: Path, **settings: Any) -> tuple[PreTrainedModel, dict[str, Any]]:  # noqa: ANN401
+    """Read a checkpoint into the class of its `model_type`, and what it lacked.
+
+    Args:
+        folder: config.json and model.safetensors.
+        settings: Values of the config that replace the checkpoint's.
 
     Raises:
         UserError: The folder is not a checkpoint or its weights cannot be read.
     """
     _, model_class = ARCHITECTURES[checkpoint_type(folder)]
     try:
-        model = model_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
+        model, info = model_class.from_pretrained(
+            folder,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **settings,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"{folder}: the checkpoint cannot be read ({error}); make its stage again"
+            f"{folder}: the checkpoint cannot be read ({error}); make or fetch it again"
         ) from None
+    return model, info
+
+
+def load_model(folder: Path) -> PreTrainedModel:
+    """Load what `save_model` wrote.
+
+    Raises:
+        UserError: The folder is not a checkpoint, or it lacks weights.
+    """
+    model, info = read_checkpoint(folder)
+    if info["missing_keys"]:
+        raise UserError(
+            f"{folder}: the checkpoint lacks {sorted(info['missing_keys'])[0]}; "
+            "give the folder of a trained stage"
+        )
     return model
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
-    """Write config.json and model.safetensors under the plain class's name, for any tool to load."""
+    """Write config.json and model.safetensors under the plain class's name, for any tool."""
     model.save_pretrained(folder)
     config = read_json(folder / "config.json")
     config["architectures"] = [type(model).__name__.removeprefix("Pair")]

@@ -61,7 +61,8 @@ def score_pairs(
     logits = np.empty((2, pairs.num_pairs))
     plan = plan_prediction(pairs.lengths, batch_size=PREDICTION_BATCH)
     bar = tqdm(plan, desc=progress, disable=progress is None, unit="batch", leave=False)
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=in_bf16):
+    precision = torch.autocast(model.device.type, torch.bfloat16, enabled=in_bf16)
+    with torch.inference_mode(), precision:
         for rows in bar:
             for order in (0, 1):
                 logits[order, rows] = _score_batch(model, pairs, rows, swapped=bool(order))
@@ -69,7 +70,6 @@ def score_pairs(
     return PairLogits(logits[0], logits[1])
 
 
-@torch.inference_mode()
 def _score_batch(
     model: PreTrainedModel, pairs: EncodedPairs, rows: NDArray[np.int64], *, swapped: bool
 ) -> NDArray[np.float64]:

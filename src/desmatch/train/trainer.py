@@ -10,10 +10,12 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 from tqdm import tqdm
@@ -51,6 +53,10 @@ HISTORY = "history.json"
 LOGS_PER_EVALUATION = 10
 LOG_FILE_SECONDS = 60.0
 """How often the progress is written where no terminal shows it."""
+
+
+UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
+"""What the libraries raise on a truncated or foreign checkpoint."""
 
 
 class ValidationRows(NamedTuple):
@@ -111,9 +117,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             with atomic_write(path) as partial, partial.open("wb") as stream:
                 np.save(stream, np.stack(logits))
         self.log(dict(figures))
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, figures
-        )
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         return figures
 
 
@@ -126,7 +130,7 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
         self.loss = float("nan")
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Open the bar at the step that training starts from."""
         del args, control
@@ -141,7 +145,7 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
             )
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Move the bar."""
         del args, control
@@ -154,7 +158,7 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, float] | None = None,
-        **_: Any,
+        **_: object,
     ) -> None:
         """Show the loss on the bar, and a validation on a line of its own."""
         del args, control
@@ -169,7 +173,7 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
                            f"validation AUC {auc:.4f}")  # fmt: skip
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Close the bar."""
         del args, state, control
@@ -206,7 +210,7 @@ def train_stage(
     checkpoint = last_checkpoint(folder)
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
-    except (OSError, ValueError, RuntimeError, EOFError) as error:
+    except UNREADABLE as error:
         if checkpoint is None or trainer.state.global_step > _step_of(checkpoint):
             raise
         raise UserError(
@@ -265,8 +269,8 @@ def uses_bf16(machine: MachineConfig) -> bool:
     if machine.precision != "auto":
         return machine.precision == "bf16"
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _training_arguments(
@@ -275,6 +279,7 @@ def _training_arguments(
     config = batches.config
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
     interval = batches.steps_per_evaluation
+    logging_steps = interval if interval % LOGS_PER_EVALUATION else interval // LOGS_PER_EVALUATION
     is_best_kept = config.keep == "best"
     return TrainingArguments(
         output_dir=str(folder),
@@ -294,7 +299,7 @@ def _training_arguments(
         load_best_model_at_end=is_best_kept,
         metric_for_best_model="roc_auc" if is_best_kept else None,
         greater_is_better=True if is_best_kept else None,
-        logging_steps=interval if interval % LOGS_PER_EVALUATION else interval // LOGS_PER_EVALUATION,
+        logging_steps=logging_steps,
         seed=batches.seed,
         bf16=uses_bf16(machine),
         use_cpu=not torch.cuda.is_available(),

@@ -1,0 +1,45 @@
+# `make help` lists what there is. Every target first makes .venv where it is missing.
+.DEFAULT_GOAL := help
+.PHONY: help install demo check format test test-all bench clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+RUN ?= runs/demo
+STAMP := .venv/installed
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+install: $(STAMP) ## Make .venv with the package and its tools, from constraints.txt
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## The whole job on the bundled sample: a submission and a report, in minutes
+	$(BIN)/desmatch run --recipe demo --data data/sample --out $(RUN)
+	$(BIN)/desmatch evaluate $(RUN) --labels data/sample/test_labels.tsv
+	$(BIN)/desmatch submit --check $(RUN)/submission/result.zip --test data/sample/test.tsv
+
+check: $(STAMP) ## Style, types and layers, in seconds
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: $(STAMP) ## All tests that need neither a GPU nor a network
+	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+test-all: $(STAMP) ## The slow tests too
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu"
+
+bench: $(STAMP) ## The benchmarks, one after the other
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_read.py
+
+clean: ## Drop caches; data, runs and .venv stay
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist
+	find src tests benchmarks -name __pycache__ -type d -exec rm -rf {} +

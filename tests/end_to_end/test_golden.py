@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from desmatch.cli import main
+
+OUTPUTS = ("submission/result.tsv", "submission/result.zip")
+
+
+def words(sample_folder, out, options):
+    data = str(sample_folder)
+    return ["run", "--recipe", "demo", "--data", data, "--out", str(out), *options]
+
+
+def outputs(out):
+    return {name: (out / name).read_bytes() for name in OUTPUTS}
+
+
+def test_the_same_command_twice_gives_the_same_submission(
+    finished_run, sample_folder, tmp_path, tiny_options
+):
+    assert main(words(sample_folder, tmp_path / "again", tiny_options)) == 0
+    assert outputs(tmp_path / "again") == outputs(finished_run)
+    for page in (tmp_path / "again" / "report.html", finished_run / "report.html"):
+        assert page.stat().st_size < 1_000_000
+
+
+def test_another_seed_gives_another_submission(finished_run, sample_folder, tmp_path, tiny_options):
+    assert main(words(sample_folder, tmp_path / "other", [*tiny_options, "--seed=1"])) == 0
+    assert outputs(tmp_path / "other") != outputs(finished_run)
+
+
+@pytest.mark.parametrize("stage", ["pretrained", "finetuned"])
+def test_a_killed_run_resumes_to_the_same_submission(
+    stage, finished_run, sample_folder, tmp_path, tiny_options
+):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "desmatch", *words(sample_folder, out, tiny_options)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(out.glob(f".{stage}.making/checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "submission").exists()
+    assert main([*words(sample_folder, out, tiny_options), "--resume"]) == 0
+    assert outputs(out) == outputs(finished_run)
+    assert not list(out.glob(".*"))

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from desmatch.model.losses import joint_loss, label_logits, label_loss
+from desmatch.schema import Special
+
+
+def draw(num_masked=5, num_pairs=3, vocab_size=12):
+    generator = torch.Generator().manual_seed(0)
+    masked = torch.randn(num_masked, vocab_size, generator=generator, requires_grad=True)
+    pairs = torch.randn(num_pairs, vocab_size, generator=generator, requires_grad=True)
+    masked_labels = torch.randint(7, vocab_size, (num_masked,), generator=generator)
+    pair_labels = torch.randint(0, 2, (num_pairs,), generator=generator)
+    return masked, masked_labels, pairs, pair_labels
+
+
+def test_weight_one_is_the_cross_entropy_over_all_predicted_tokens():
+    masked, masked_labels, pairs, pair_labels = draw()
+    logits = torch.cat([masked, pairs])
+    targets = torch.cat([masked_labels, pair_labels + int(Special.NO)])
+    ours = joint_loss(masked, masked_labels, pairs, pair_labels)
+    torch.testing.assert_close(ours, F.cross_entropy(logits, targets))
+
+
+def test_the_weight_counts_a_label_token_as_often():
+    masked, masked_labels, pairs, pair_labels = draw()
+    twice = joint_loss(
+        masked, masked_labels, torch.cat([pairs, pairs]), torch.cat([pair_labels, pair_labels])
+    )
+    weighted = joint_loss(masked, masked_labels, pairs, pair_labels, label_weight=2.0)
+    torch.testing.assert_close(weighted, twice)
+
+
+def test_rows_without_labels_give_the_masked_loss_alone():
+    masked, masked_labels, pairs, _ = draw(num_pairs=0)
+    none = torch.empty(0, dtype=torch.int64)
+    loss = joint_loss(masked, masked_labels, pairs, none, label_weight=7.0)
+    torch.testing.assert_close(loss, F.cross_entropy(masked, masked_labels))
+
+
+@pytest.mark.parametrize("loss", ["joint", "label"])
+def test_nothing_to_predict_is_no_loss_and_no_nan(loss):
+    masked, masked_labels, pairs, _ = draw(num_masked=0, num_pairs=0)
+    none = torch.empty(0, dtype=torch.int64)
+    value = (
+        joint_loss(masked, masked_labels, pairs, none)
+        if loss == "joint"
+        else label_loss(pairs, none)
+    )
+    assert value.item() == 0.0
+
+
+def test_label_loss_is_the_binary_cross_entropy_of_the_difference():
+    _, _, pairs, pair_labels = draw()
+    two = label_logits(pairs)
+    expected = F.binary_cross_entropy_with_logits(two[:, 1] - two[:, 0], pair_labels.float())
+    torch.testing.assert_close(label_loss(pairs, pair_labels), expected)
+
+
+def test_label_loss_touches_no_other_token():
+    _, _, pairs, pair_labels = draw()
+    label_loss(pairs, pair_labels).backward()
+    others = [row for row in range(12) if row not in (Special.NO, Special.YES)]
+    assert pairs.grad[:, others].abs().max() == 0

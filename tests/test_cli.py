@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from desmatch.cli import build_parser, main
+from desmatch.pipeline import STAGES
+
+PYTHON = [sys.executable, "-m", "desmatch"]
+
+
+def test_help_needs_no_heavy_import():
+    code = (
+        "import sys; from desmatch.cli import build_parser; build_parser().format_help(); "
+        "heavy = {'torch', 'transformers', 'numpy', 'pyarrow', 'jsonargparse'} & set(sys.modules); "
+        "sys.exit(', '.join(heavy) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_verbs_stand_in_the_order_of_the_flow():
+    text = build_parser().format_help()
+    places = [text.index(f"    {stage.name}") for stage in STAGES]
+    assert places == sorted(places)
+
+
+def refusal(capsys, *words):
+    """Run a command that must be refused; return what it printed."""
+    assert main([str(word) for word in words]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"desmatch {words[0]}: error: ")
+    assert "Traceback" not in printed.err
+    return printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["run", "--out", "x"], "name the data: --data DIR"),
+        (["run", "--out", "x", "--data", "none"], "none: no such folder"),
+        (["run", "--out", "x", "--data", "none", "--train", "t"], "not both"),
+        (["run", "--out", "x", "--recipe", "demmo"], "did you mean 'demo'?"),
+        (["run", "--out", "x", "--sede", "1"], "--sede: no such option; did you mean 'seed'?"),
+        (["finetune", "none"], "none: no run"),
+        (["submit"], "name the run"),
+        (["submit", "--check", "f"], "--check needs --test"),
+        (["predict", "none", "--test", "f"], "--test needs --out"),
+    ],
+)
+def test_a_wrong_command_is_one_clear_error(capsys, tmp_path, monkeypatch, words, reason):
+    monkeypatch.chdir(tmp_path)
+    assert reason in refusal(capsys, *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_malformed_rows_stop_a_run_before_anything_is_written(
+    capsys, sample_folder, tmp_path, tiny_options
+):
+    bad = tmp_path / "bad.tsv"
+    bad.write_text((sample_folder / "train.tsv").read_text() + "1 2\t\t1\n1 2\t3\n")
+    words = ["run", "--recipe", "demo", "--train", bad, "--test", sample_folder / "test.tsv",
+             "--out", tmp_path / "run", *tiny_options]  # fmt: skip
+    error = refusal(capsys, *words)
+    assert f"{bad}:301: " in error
+    assert f"{bad}:302: " in error
+    assert not (tmp_path / "run" / "prepared").exists()
+
+
+def test_skip_bad_keeps_the_rejected_rows_and_a_bad_test_row_stays_an_error(
+    capsys, sample_folder, tmp_path
+):
+    bad = tmp_path / "bad.tsv"
+    bad.write_text((sample_folder / "train.tsv").read_text() + "1 2\t\t1\n")
+    test = sample_folder / "test.tsv"
+    words = ["prepare", "--recipe", "demo", "--train", bad, "--test", test, "--skip-bad",
+             "--out", tmp_path / "run"]  # fmt: skip
+    assert main([str(word) for word in words]) == 0
+    assert "bad.tsv:301" in (tmp_path / "run" / "prepared" / "rejected.tsv").read_text()
+    bad_test = tmp_path / "bad_test.tsv"
+    bad_test.write_text(test.read_text() + "1\t\n")
+    words[words.index(test)] = bad_test
+    assert f"{bad_test}:61: " in refusal(capsys, *words)
+
+
+def test_inspect_prints_the_figures_of_the_data(capsys, sample_folder):
+    assert main(["inspect", str(sample_folder)]) == 0
+    text = capsys.readouterr().out
+    assert "train            300" in text
+    assert "components, the largest of" in text
+
+
+def test_predict_and_check_a_submission_of_any_file(capsys, finished_run, sample_folder, tmp_path):
+    test, out = sample_folder / "test.tsv", tmp_path / "scores.tsv"
+    assert main(["predict", str(finished_run), "--test", str(test), "--out", str(out)]) == 0
+    assert out.read_text() == (finished_run / "submission" / "result.tsv").read_text()
+    assert main(["submit", "--check", str(out), "--test", str(test)]) == 0
+    assert "cannot show whether its rows are in the order" in capsys.readouterr().out
+    out.write_text(out.read_text() + "0.5\n")
+    assert "61" in refusal(capsys, "submit", "--check", out, "--test", test)
+
+
+def test_evaluate_on_known_labels(capsys, finished_run, sample_folder, tmp_path):
+    labels = sample_folder / "test_labels.tsv"
+    assert main(["evaluate", str(finished_run), "--labels", str(labels)]) == 0
+    assert "95 % interval" in capsys.readouterr().out
+    short = tmp_path / "short.tsv"
+    short.write_text("1\n0\n")
+    assert "2 labels for 60 scores" in refusal(capsys, "evaluate", finished_run, "--labels", short)
+    short.write_text("1\nyes\n")
+    assert "short.tsv:2: expected 0 or 1, got 'yes'" in refusal(
+        capsys, "evaluate", finished_run, "--labels", short
+    )
+
+
+def test_a_missing_label_file_and_a_read_only_folder_are_no_tracebacks(
+    capsys, finished_run, sample_folder
+):
+    assert "cannot be read" in refusal(
+        capsys, "evaluate", finished_run, "--labels", finished_run / "none.tsv"
+    )
+    words = ["run", "--data", sample_folder, "--out", "/proc/desmatch"]
+    assert "/proc/" in refusal(capsys, *words)
+
+
+def test_an_unknown_verb_exits_with_two():
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([*PYTHON, "rnu"], capture_output=True, text=True, check=False,
+                          env=environment)  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from desmatch.errors import UserError
+from desmatch.pipeline import STAGES, Run, execute, load_run
+from desmatch.prepare import Sources, find_sources
+from desmatch.recipe import Recipe
+
+
+def test_a_stage_reads_only_what_an_earlier_one_wrote():
+    written: set[str] = set()
+    for stage in STAGES:
+        assert set(stage.reads) <= written, stage.name
+        written.add(stage.writes)
+    names = "prepare pretrain finetune pseudo-label predict evaluate submit report"
+    assert [stage.name for stage in STAGES] == names.split()
+
+
+def test_a_stage_uses_parts_that_a_recipe_has():
+    parts = {each.name for each in dataclasses.fields(Recipe)}
+    for stage in STAGES:
+        assert set(stage.options) <= parts
+
+
+def test_the_card_signs_the_run(finished_run):
+    card = json.loads((finished_run / "card.json").read_text())
+    assert card == json.loads((finished_run / "submission" / "card.json").read_text())
+    low, high = card["validation"]["interval"]
+    inner_low, inner_high = card["validation"]["validation_interval"]
+    assert 0 <= low <= inner_low <= card["validation"]["auc"] <= inner_high <= high <= 1
+    assert card["seed"] == 0
+    assert card["recipe_name"] == "demo"
+    assert card["versions"]["torch"]
+    assert [each["rows"] for each in card["data"]] == [300, 60, 100]
+    assert card["command"].startswith("desmatch ")
+
+
+def test_the_claimed_figures_are_those_of_the_predictions(finished_run):
+    validation = pq.read_table(finished_run / "predictions" / "validation.parquet")
+    labels = validation["label"].to_numpy()
+    metrics = json.loads((finished_run / "metrics" / "metrics.json").read_text())
+    assert metrics["auc"] == pytest.approx(
+        roc_auc_score(labels, validation["honest_score"].to_numpy())
+    )
+    assert metrics["auc_of_kept_weights"] == pytest.approx(
+        roc_auc_score(labels, validation["score"].to_numpy())
+    )
+    logits = np.stack(
+        [validation[f"logit_{order}"].to_numpy() for order in ("forward", "backward")]
+    )
+    np.testing.assert_allclose(
+        validation["score"].to_numpy(), (1 / (1 + np.exp(-logits))).mean(axis=0), rtol=1e-12
+    )
+
+
+def test_held_out_rows_are_those_of_the_fold_and_share_no_query(finished_run):
+    run = load_run(finished_run)
+    prepared = run.prepared
+    rows = pq.read_table(finished_run / "predictions" / "validation.parquet")["row"].to_numpy()
+    fold = prepared.train_column("fold")
+    assert (fold[rows] == run.recipe.validation.fold).all()
+    train = prepared.rows["train"]
+    texts = [{row[side] for row in train.select(part) for side in ("a", "b")}
+             for part in (rows, np.flatnonzero(fold != run.recipe.validation.fold))]  # fmt: skip
+    assert not texts[0] & texts[1]
+
+
+def test_finished_stages_are_skipped_and_changed_ones_made_again(finished_run):
+    lines: list[str] = []
+    run = dataclasses.replace(load_run(finished_run), say=lines.append)
+    before = (finished_run / "submission" / "result.tsv").stat().st_mtime_ns
+    execute(run)
+    assert len(lines) == 6
+    assert all(line.endswith("still holds, skipped") for line in lines)
+    assert (finished_run / "submission" / "result.tsv").stat().st_mtime_ns == before
+
+    validation = dataclasses.replace(run.recipe.validation, num_bootstraps=200)
+    changed = dataclasses.replace(
+        run, recipe=dataclasses.replace(run.recipe, validation=validation)
+    )
+    assert run.digest("pretrained") != changed.digest("pretrained")
+    pretrain = dataclasses.replace(run.recipe.pretrain, learning_rate=1e-5)
+    other = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, pretrain=pretrain))
+    assert run.digest("prepared") == other.digest("prepared")
+    assert run.digest("finetuned") != other.digest("finetuned")
+
+
+def test_a_stage_whose_input_is_missing_says_which_comes_first(finished_run, tmp_path):
+    run = dataclasses.replace(load_run(finished_run), folder=tmp_path / "other")
+    with pytest.raises(UserError, match=r"prepared: missing or out of date; run `desmatch prepare"):
+        execute(run, only="finetune")
+
+
+def test_sources_of_a_folder(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        find_sources(tmp_path / "none")
+    with pytest.raises(UserError, match=r"no train\.tsv"):
+        find_sources(tmp_path)
+    (tmp_path / "train.tsv.gz").touch()
+    (tmp_path / "test.jsonl").touch()
+    assert find_sources(tmp_path) == Sources(
+        (tmp_path / "train.tsv.gz",), tmp_path / "test.jsonl", ()
+    )
+    (tmp_path / "train.tsv").touch()
+    with pytest.raises(UserError, match=r"both train\.tsv and train\.tsv\.gz; keep one"):
+        find_sources(tmp_path)
+
+
+def test_a_missing_source_is_named(tiny_recipe, tmp_path):
+    run = Run(tmp_path / "run", tiny_recipe, Sources((Path("no.tsv"),), Path("none.tsv")))
+    with pytest.raises(UserError, match=r"no\.tsv: no such file"):
+        execute(run)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no run"):
+        load_run(tmp_path)

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from desmatch.errors import UserError
+from desmatch.model.batch import UNLABELED, TrainingBatches, TrainingRows, Vocabularies
+from desmatch.model.masked_lm import load_model
+from desmatch.model.scoring import score_pairs
+from desmatch.recipe import MachineConfig, TrainingConfig
+from desmatch.runs import StageFolder, seed_everything
+from desmatch.train.finetune import label_objective
+from desmatch.train.pretrain import joint_objective
+from desmatch.train.trainer import (
+    StageTrainer,
+    ValidationRows,
+    last_checkpoint,
+    read_evaluations,
+    train_stage,
+)
+from tests.conftest import encode_lists
+
+FP32 = MachineConfig(precision="fp32", num_threads=1)
+
+
+def toy_rows(num_pairs=48, seed=0):
+    """Pairs of texts of few ids; the label says whether they share their first id."""
+    rng = np.random.default_rng(seed)
+    texts = rng.integers(7, 40, (num_pairs, 2, 5))
+    labels = (rng.random(num_pairs) < 0.5).astype(np.int8)
+    texts[labels == 1, 1, 0] = texts[labels == 1, 0, 0]
+    pairs = [(a.tolist(), b.tolist()) for a, b in texts]
+    return TrainingRows(encode_lists(pairs), labels)
+
+
+def stage_parts(rows, **changes):
+    config = TrainingConfig(
+        **{
+            "num_train_epochs": 4,
+            "batch_size": 8,
+            "learning_rate": 5e-3,
+            "num_evaluations": 4,
+            "keep": "last",
+            **changes,
+        }
+    )
+    batches = TrainingBatches(rows, config, Vocabularies(7, 40), seed=2, stage="toy")
+    return batches, ValidationRows(rows.pairs, rows.labels)
+
+
+def train(model, path, *, stop_after=None, monkeypatch=None, may_resume=False, **changes):
+    """Train a copy of the model; with `stop_after`, fall over in that many steps."""
+    rows = toy_rows()
+    batches, validation = stage_parts(rows, **changes)
+    seed_everything(2)
+    model = copy.deepcopy(model)
+    if stop_after is not None:
+        step = StageTrainer.training_step
+        calls = iter(range(stop_after))
+
+        def stumbling(self, *args, **kwargs):
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+            return step(self, *args, **kwargs)
+
+        monkeypatch.setattr(StageTrainer, "training_step", stumbling)
+    train_stage(
+        model,
+        batches,
+        joint_objective(1.0),
+        validation,
+        machine=FP32,
+        stage=StageFolder(path, "digest", may_resume),
+    )
+    return model
+
+
+def same_weights(first, second):
+    return all(
+        torch.equal(tensor, second.state_dict()[name])
+        for name, tensor in first.state_dict().items()
+    )
+
+
+def test_the_same_seed_gives_the_same_weights(tiny_model, tmp_path):
+    first, second = (train(tiny_model, tmp_path / name) for name in "ab")
+    assert same_weights(first, second)
+    assert not same_weights(first, tiny_model)
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_resumed_training_ends_like_an_uninterrupted_one(tiny_model, tmp_path, monkeypatch, keep):
+    whole = train(tiny_model, tmp_path / "whole", keep=keep)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        train(tiny_model, tmp_path / "cut", stop_after=15, monkeypatch=patch, keep=keep)
+    assert last_checkpoint(tmp_path / ".cut.making").endswith("checkpoint-12")
+    with pytest.raises(UserError, match="add --resume"):
+        train(tiny_model, tmp_path / "cut", keep=keep)
+    resumed = train(tiny_model, tmp_path / "cut", may_resume=True, keep=keep)
+    assert same_weights(whole, resumed)
+    for there, here in zip(
+        read_evaluations(tmp_path / ".whole.making"),
+        read_evaluations(tmp_path / ".cut.making"),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(there.forward, here.forward)
+
+
+def test_the_best_weights_are_kept(tiny_model, tmp_path):
+    from sklearn.metrics import roc_auc_score
+
+    model = train(tiny_model, tmp_path / "stage", keep="best", num_train_epochs=8)
+    rows = toy_rows()
+    evaluations = read_evaluations(tmp_path / ".stage.making")
+    aucs = [roc_auc_score(rows.labels, each.scores) for each in evaluations]
+    kept = roc_auc_score(rows.labels, score_pairs(model, rows.pairs).scores)
+    assert kept == pytest.approx(max(aucs))
+
+
+def test_a_broken_checkpoint_is_named(tiny_model, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        train(tiny_model, tmp_path / "cut", stop_after=15, monkeypatch=patch)
+    weights = tmp_path / ".cut.making" / "checkpoint-12" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match="checkpoint-12: this checkpoint cannot be continued from"):
+        train(tiny_model, tmp_path / "cut", may_resume=True)
+
+
+def test_unlabelled_rows_have_no_gradient_from_labels(tiny_model):
+    rows = toy_rows()
+    bare = TrainingRows(rows.pairs, np.full(len(rows.labels), UNLABELED, np.int8))
+    batches, _ = stage_parts(bare, mlm_probability=0.0)
+    batch = batches[0]
+    logits = tiny_model(
+        **{name: batch[name] for name in ("input_ids", "attention_mask", "positions")}
+    ).logits
+    loss = joint_objective(5.0)(logits, batch)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(
+        parameter.grad is None or not parameter.grad.any() for parameter in tiny_model.parameters()
+    )
+
+
+def test_a_tiny_model_learns_eight_pairs_by_heart(tiny_model):
+    rows = toy_rows(8)
+    batches, _ = stage_parts(rows, mlm_probability=0.0, num_train_epochs=150)
+    tiny_model.eval()
+    optimizer = torch.optim.AdamW(tiny_model.parameters(), lr=1e-2)
+    for step in range(150):
+        batch = batches[step]
+        logits = tiny_model(
+            **{name: batch[name] for name in ("input_ids", "attention_mask", "positions")}
+        ).logits
+        loss = label_objective(logits, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.01
+
+
+def test_a_saved_stage_scores_like_the_trained_model(finished_run):
+    rows = toy_rows()
+    model = load_model(finished_run / "finetuned")
+    again = load_model(finished_run / "finetuned")
+    np.testing.assert_array_equal(
+        score_pairs(model, rows.pairs).forward, score_pairs(again, rows.pairs).forward
+    )
