@@ -18,8 +18,8 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## The whole job on the bundled sample: a submission and a report, in minutes
 	$(BIN)/desmatch run --recipe demo --data data/sample --out $(RUN)
-	$(BIN)/desmatch evaluate $(RUN) --labels data/sample/test_labels.tsv
 	$(BIN)/desmatch submit --check $(RUN)/submission/result.zip --test data/sample/test.tsv
+	$(BIN)/desmatch evaluate $(RUN) --labels data/sample/test_labels.tsv
 
 check: $(STAMP) ## Style, types and layers, in seconds
 	$(BIN)/ruff format --check .

@@ -256,11 +256,12 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     if options.labels is None:
         _stage(options)
-        print(_summary(load_run(options.run)))
     else:
         run = load_run(options.run)
-        figures = figures_on_labels(options.labels, run.folder / "predictions", run.recipe)
+        predictions, groups = run.folder / "predictions", run.prepared.graph("test").pair_component
+        figures = figures_on_labels(options.labels, predictions, groups, run.recipe)
         print(describe_figures(f"AUC on {options.labels}", figures))
+    print(_summary(load_run(options.run)))
 
 
 def _submit(options: argparse.Namespace) -> None:

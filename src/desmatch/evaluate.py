@@ -115,12 +115,15 @@ def read_labels(path: Path, *, expected_rows: int) -> NDArray[np.int8]:
     return np.array([int(line) for line in lines], dtype=np.int8)
 
 
-def figures_on_labels(path: Path, predictions: Path, recipe: Recipe) -> dict[str, Any]:
+def figures_on_labels(
+    path: Path, predictions: Path, groups: NDArray[np.int64], recipe: Recipe
+) -> dict[str, Any]:
     """Return the AUC of the test's scores on labels that no stage has read.
 
     Args:
         path: One label a line, in the order of the test.
         predictions: The run's folder of predictions.
+        groups: (T,), component of each row of the test.
         recipe: Its seed and its number of bootstrap samples are used.
 
     Raises:
@@ -131,7 +134,6 @@ def figures_on_labels(path: Path, predictions: Path, recipe: Recipe) -> dict[str
     if len(np.unique(labels)) < 2:
         raise UserError(f"{path}: every label is {labels[0]}; an AUC needs both labels")
     rng = generator(recipe.seed, "bootstrap")
-    rows = np.arange(len(labels))
     num_samples = recipe.validation.num_bootstraps
-    interval = bootstrap_auc(labels, scores, rows, rng=rng, num_samples=num_samples)
+    interval = bootstrap_auc(labels, scores, groups, rng=rng, num_samples=num_samples)
     return {"auc": roc_auc(labels, scores), "interval": [*interval], "rows": len(labels)}

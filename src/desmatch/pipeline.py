@@ -178,7 +178,7 @@ def _report(run: Run, stage: StageFolder) -> None:
         scores=scored.honest_scores,
         test_scores=read_column(run.folder / "predictions" / TEST, "score"),
         lengths={role: prepared.text_lengths(role) for role in ROLES},
-        component_sizes=np.bincount(prepared.graph().pair_component),
+        component_sizes=np.bincount(prepared.graph("train").pair_component),
     )
     write_report(stage.path.parent, content)
 
@@ -241,13 +241,13 @@ def _act(run: Run, stage: Stage, folder: StageFolder) -> None:
     from desmatch.train.processes import is_main_process
 
     started = time.monotonic()
+    is_resumed = any(folder.work.glob("checkpoint-*"))
     if stage.is_parallel or is_main_process():
         stage.act(run, folder)
     minutes = (time.monotonic() - started) / 60
     if is_main_process():
         log = read_stage_log(run.folder)
-        spent = log.get(stage.name, {}).get("minutes", 0.0) if run.may_resume else 0.0
-        log[stage.name] = {"minutes": round(spent + minutes, 3), "digest": folder.digest}
+        log[stage.name] = {"minutes": round(minutes, 3), "is_resumed": is_resumed}
         write_json(run.folder / STAGE_LOG, log)
 
 
@@ -262,7 +262,7 @@ def _require_inputs(run: Run, stage: Stage) -> None:
 
 
 def read_stage_log(folder: Path) -> dict[str, Any]:
-    """Return minutes and digest of the stages that were done in this run."""
+    """Return the minutes of the stages that were done in this run, each since its last start."""
     path = folder / STAGE_LOG
     return dict(read_json(path)) if path.is_file() else {}
 
@@ -284,14 +284,14 @@ def build_card(run: Run) -> dict[str, Any]:
         "start": read_json(run.folder / "pretrained" / FIGURES),
         "uses_unlabeled_test_rows": "yes, for masked language modelling, without labels",
         **figures,
-        "warnings": [*figures["warnings"], *_claims(validation, run.recipe)],
+        "warnings": [*figures["warnings"], *_claims(validation, run)],
         "recipe": dataclasses.asdict(run.recipe),
         "versions": {"python": platform.python_version(),
                      **{name: version(name) for name in REPORTED_PACKAGES}},
     }  # fmt: skip
 
 
-def _claims(validation: Mapping[str, Any], recipe: Recipe) -> list[str]:
+def _claims(validation: Mapping[str, Any], run: Run) -> list[str]:
     width = validation["interval"][1] - validation["interval"][0]
     found = []
     if width > WIDE_INTERVAL:
@@ -299,7 +299,10 @@ def _claims(validation: Mapping[str, Any], recipe: Recipe) -> list[str]:
             f"the interval is {width:.3f} wide: {validation['rows']} held-out rows say little; "
             "fewer --validation.num_folds hold more of them out"
         )
-    if recipe.pseudo_labels.rounds:
+    for name, each in read_stage_log(run.folder).items():
+        if each["is_resumed"]:
+            found.append(f"{name} was resumed: its minutes are those since the last start")
+    if run.recipe.pseudo_labels.rounds:
         found.append("pseudo-labels: rows that share a query with the held-out fold got none")
     return found
 

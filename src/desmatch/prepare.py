@@ -96,9 +96,9 @@ class Prepared:
         """(B,), a column of the labelled rows: label, fold or group."""
         return np.asarray(column(self.rows["train"], name))
 
-    def graph(self) -> QueryGraph:
-        """Return the query graph of the labelled rows."""
-        a, b = number_texts([column(self.rows["train"], side) for side in ("a", "b")])
+    def graph(self, role: str) -> QueryGraph:
+        """Return the query graph of a role's rows."""
+        a, b = number_texts([column(self.rows[role], side) for side in ("a", "b")])
         return build_graph(a, b)
 
     def text_lengths(self, role: str) -> NDArray[np.int64]:

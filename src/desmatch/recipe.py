@@ -184,6 +184,9 @@ class MachineConfig:
     num_threads: int = 0
     """Threads of torch on the CPU; 0: as OMP_NUM_THREADS says, else one a physical core."""
 
+    dropout: Literal["auto", "exact"] = "auto"
+    """On a CPU masks are read from a bank of pre-drawn ones (auto), or always drawn anew."""
+
     def __post_init__(self) -> None:
         """Refuse a negative number of threads."""
         _require(self.num_threads >= 0, "machine.num_threads", self.num_threads, "0 or more")

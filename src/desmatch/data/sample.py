@@ -1,4 +1,4 @@
-"""A generated toy language in the contest's format: grammar -> meanings -> texts -> pairs -> numbers.
+"""A generated toy language: grammar -> meanings -> texts -> pairs -> numbers, in this order.
 
 A meaning is an action and the values of a few slots ("buy", "red", "shoes", "large"). A text says
 it in words: each concept by one of its synonyms, in one of the orders its frame allows, with
@@ -8,12 +8,15 @@ common words may match and a pair of many may not: counting words fails, learnin
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, NewType
+from functools import cache
+from itertools import count, islice
+from typing import TYPE_CHECKING, NamedTuple, NewType, TypeVar
 
 import numpy as np
 
-from desmatch.errors import UserError
+from desmatch.errors import UserError, listed
 from desmatch.runs import write_text
 from desmatch.schema import Pair, RawId
 
@@ -28,6 +31,7 @@ Concept = NewType("Concept", int)
 """What a set of synonyms means."""
 
 Text = tuple[Word, ...]
+Item = TypeVar("Item")
 
 
 class Frame(NamedTuple):
@@ -72,6 +76,8 @@ class LanguageConfig:
     """Slots that the frames share, such as colour or place."""
     num_values: int = 10
     """Concepts that may fill one shared slot."""
+    frame_sizes: tuple[int, ...] = (2, 3, 4)
+    """Shared slots that a frame fills, in turn."""
     num_synonyms: int = 2
     """Words of one concept."""
     num_orders: int = 2
@@ -92,6 +98,10 @@ class LanguageConfig:
     """Concepts in which the other negatives differ."""
     keep_probability: float = 0.5
     """How often the partner keeps the query's word for a concept; else a synonym is drawn."""
+    concept_shift: float = 3.0
+    """Concept r of a slot is drawn with a probability that falls as 1 / (r + this)."""
+    synonym_shift: float = 2.0
+    """The same for synonym r of a concept."""
     degree_exponent: float = 2.8
     """A query has k partners with a probability that falls as k to this power..."""
     max_degree: int = 24
@@ -111,14 +121,23 @@ class Grammar:
     particles: tuple[Word, ...]
     """The word that names a slot."""
     fillers: tuple[Word, ...]
+    """Words that may stand anywhere and mean nothing."""
     frames: tuple[Frame, ...]
+    """Kinds of sentences."""
     num_words: int
+    """Words of all kinds together; a word is a number below it."""
 
 
-def zipf(size: int, *, shift: float = 1.0) -> np.ndarray:
-    """Return (size,) probabilities that fall as 1 / (rank + shift)."""
+@cache
+def zipf_bounds(size: int, shift: float) -> tuple[float, ...]:
+    """Cut [0, 1) into `size` stretches, the length of each as 1 / (rank + shift); their ends."""
     weights = 1.0 / (np.arange(size) + shift)
-    return weights / weights.sum()
+    return tuple((weights.cumsum() / weights.sum()).tolist()[:-1])
+
+
+def draw(items: Sequence[Item], shift: float, rng: np.random.Generator) -> Item:
+    """Draw an item, the first ones more often; the larger `shift`, the more evenly."""
+    return items[bisect(zipf_bounds(len(items), shift), rng.random())]
 
 
 # Grammar
@@ -127,18 +146,14 @@ def zipf(size: int, *, shift: float = 1.0) -> np.ndarray:
 def build_grammar(config: LanguageConfig, rng: np.random.Generator) -> Grammar:
     """Draw the frames of a language and give every concept its words."""
     sizes = [config.num_actions] * config.num_frames + [config.num_values] * config.num_slots
-    ends = np.cumsum(sizes)
-    slots = tuple(
-        tuple(Concept(c) for c in range(end - size, end))
-        for size, end in zip(sizes, ends, strict=True)
-    )
-    words = iter(range(1_000_000))
+    concepts, words = count(), count()
+    slots = tuple(tuple(Concept(c) for c in islice(concepts, size)) for size in sizes)
 
-    def fresh(count: int) -> tuple[Word, ...]:
-        return tuple(Word(next(words)) for _ in range(count))
+    def fresh(size: int) -> tuple[Word, ...]:
+        return tuple(Word(word) for word in islice(words, size))
 
     return Grammar(
-        synonyms=tuple(fresh(config.num_synonyms) for _ in range(ends[-1])),
+        synonyms=tuple(fresh(config.num_synonyms) for _ in range(sum(sizes))),
         slots=slots,
         particles=fresh(len(slots)),
         fillers=fresh(config.num_fillers),
@@ -148,13 +163,13 @@ def build_grammar(config: LanguageConfig, rng: np.random.Generator) -> Grammar:
 
 
 def _draw_frame(action: int, config: LanguageConfig, rng: np.random.Generator) -> Frame:
-    shared = rng.permutation(config.num_slots)[: 2 + action % 3] + config.num_frames
-    slots = (action, *(int(slot) for slot in shared))
-    orders = (tuple(int(i) for i in rng.permutation(len(slots))) for _ in range(config.num_orders))
+    size = config.frame_sizes[action % len(config.frame_sizes)]
+    slots = (action, *(rng.permutation(config.num_slots)[:size] + config.num_frames).tolist())
+    orders = (tuple(rng.permutation(len(slots)).tolist()) for _ in range(config.num_orders))
     return Frame(slots=slots, orders=tuple(orders))
 
 
-# Meanings
+# Meanings, texts, pairs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +184,7 @@ class Speaker:
         """Draw a meaning, common ones more often."""
         frame = int(self.rng.integers(len(self.grammar.frames)))
         slots = self.grammar.frames[frame].slots
-        return Meaning(frame=frame, concepts=tuple(self._concept(slot) for slot in slots))
+        return Meaning(frame, tuple(self._concept(slot) for slot in slots))
 
     def changed(self, meaning: Meaning, num_changes: int) -> Meaning:
         """Return `meaning` with other concepts in `num_changes` of its slots."""
@@ -178,13 +193,10 @@ class Speaker:
         for i in self.rng.permutation(len(slots))[:num_changes]:
             while concepts[i] == meaning.concepts[i]:
                 concepts[i] = self._concept(slots[i])
-        return Meaning(frame=meaning.frame, concepts=tuple(concepts))
+        return Meaning(meaning.frame, tuple(concepts))
 
     def _concept(self, slot: int) -> Concept:
-        concepts = self.grammar.slots[slot]
-        return concepts[self.rng.choice(len(concepts), p=zipf(len(concepts), shift=3.0))]
-
-    # Texts
+        return draw(self.grammar.slots[slot], self.config.concept_shift, self.rng)
 
     def reworded(self, words: Sequence[Word], meaning: Meaning) -> tuple[Word, ...]:
         """Choose a word for each concept of `meaning`, now and then the fitting one of `words`."""
@@ -208,10 +220,7 @@ class Speaker:
         return tuple(said)
 
     def _synonym(self, concept: Concept) -> Word:
-        synonyms = self.grammar.synonyms[concept]
-        return synonyms[self.rng.choice(len(synonyms), p=zipf(len(synonyms), shift=2.0))]
-
-    # Pairs
+        return draw(self.grammar.synonyms[concept], self.config.synonym_shift, self.rng)
 
     def pairs(self) -> Iterator[LabeledPair]:
         """Yield pairs without end: a query with one partner, or now and then with many."""
@@ -219,8 +228,7 @@ class Speaker:
         said: list[Query] = []
         while True:
             if not said or rng.random() >= config.return_probability:
-                said.append(self.query())
-                query = said[-1]
+                said.append(query := self.query())
             else:
                 query = said[rng.integers(len(said))]
             for _ in range(min(int(rng.zipf(config.degree_exponent)), config.max_degree)):
@@ -242,19 +250,23 @@ class Speaker:
         return LabeledPair(a, b, label ^ int(rng.random() < config.noise))
 
 
-# Numbers
+# Numbers and files
 
 
 def numbering(num_words: int, rng: np.random.Generator) -> tuple[RawId, ...]:
-    """Return the number that replaces each word: a random permutation."""
+    """Return the id that replaces each word: 1 to `num_words` in random order."""
     return tuple(RawId(str(number)) for number in rng.permutation(num_words) + 1)
 
 
-def _desensitised(text: Text, numbers: Sequence[RawId]) -> str:
-    return " ".join(numbers[word] for word in text)
-
-
-# Files
+def sample_pairs(seed: int) -> Iterator[tuple[Pair, int]]:
+    """Yield desensitised pairs and their labels without end; the same seed yields the same."""
+    rng = np.random.default_rng(seed)
+    config = LanguageConfig()
+    grammar = build_grammar(config, rng)
+    numbers = numbering(grammar.num_words, rng)
+    for a, b, label in Speaker(grammar=grammar, config=config, rng=rng).pairs():
+        texts = (" ".join(numbers[word] for word in text) for text in (a, b))
+        yield Pair(*texts), label
 
 
 def write_sample(
@@ -265,22 +277,23 @@ def write_sample(
     num_test: int = 2000,
     num_unlabeled: int = 10000,
 ) -> None:
-    """Write `train.tsv`, `test.tsv`, `test_labels.tsv` and `unlabeled.tsv` of a toy language."""
-    if min(num_train, num_test, num_unlabeled) < 0:
-        raise UserError("counts must not be negative")
-    rng = np.random.default_rng(seed)
-    config = LanguageConfig()
-    grammar = build_grammar(config, rng)
-    numbers = numbering(grammar.num_words, rng)
-    pairs = Speaker(grammar=grammar, config=config, rng=rng).pairs()
+    """Write `train.tsv`, `test.tsv`, `test_labels.tsv` and `unlabeled.tsv` of one toy language.
 
-    def rows(count: int) -> list[tuple[Pair, int]]:
-        return [
-            (Pair(_desensitised(a, numbers), _desensitised(b, numbers)), label)
-            for (a, b, label), _ in zip(pairs, range(count), strict=False)
-        ]
+    Args:
+        out: Folder of the files; made if it is missing.
+        seed: The same seed writes the same bytes.
+        num_train: Rows `a<TAB>b<TAB>label`.
+        num_test: Rows `a<TAB>b`; `test_labels.tsv` has as many lines, each a label.
+        num_unlabeled: Rows `a<TAB>b`.
 
-    train, test, unlabeled = rows(num_train), rows(num_test), rows(num_unlabeled)
+    Raises:
+        UserError: A negative number of rows; the message names all of them.
+    """
+    sizes = {"num_train": num_train, "num_test": num_test, "num_unlabeled": num_unlabeled}
+    if wrong := [f"{name}: expected 0 or more, got {n}" for name, n in sizes.items() if n < 0]:
+        raise UserError(listed(wrong))
+    pairs = sample_pairs(seed)
+    train, test, unlabeled = (list(islice(pairs, size)) for size in sizes.values())
     write_text(out / "train.tsv", "".join(f"{a}\t{b}\t{label}\n" for (a, b), label in train))
     write_text(out / "test.tsv", "".join(f"{a}\t{b}\n" for (a, b), _ in test))
     write_text(out / "test_labels.tsv", "".join(f"{label}\n" for _, label in test))

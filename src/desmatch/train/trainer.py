@@ -5,6 +5,7 @@ Shapes: B validation rows.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import shutil
 import sys
@@ -32,6 +33,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from desmatch.errors import UserError
 from desmatch.metrics.roc import roc_auc
+from desmatch.model.dropout import use_bank_dropout
 from desmatch.model.masked_lm import save_model
 from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.prepare import FIGURES, Prepared
@@ -203,6 +205,9 @@ def train_stage(
     wait_for_everyone()
     folder = stage.work
     set_threads(machine)
+    keep_freed_memory()
+    if machine.dropout == "auto" and not torch.cuda.is_available():
+        use_bank_dropout(model)
     arguments = _training_arguments(batches, machine, folder)
     trainer = StageTrainer(
         model, arguments, batches=batches, objective=objective, validation=validation
@@ -262,6 +267,22 @@ def set_threads(machine: MachineConfig) -> None:
     """Let torch use the recipe's number of threads; without one, as OMP_NUM_THREADS says."""
     if machine.num_threads:
         torch.set_num_threads(machine.num_threads)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors free instead of giving it back: a fifth of a step on a CPU.
+
+    Tensors of some megabytes are otherwise mapped, zeroed page by page and unmapped at each use.
+    Elsewhere than on glibc nothing happens.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        for option, value in MALLOC_OPTIONS.items():
+            libc.mallopt(option, value)
+
+
+MALLOC_OPTIONS = {-3: 32 << 20, -1: 1 << 30, -2: 256 << 20}
+"""Of mallopt(3): M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes."""
 
 
 def uses_bf16(machine: MachineConfig) -> bool:
