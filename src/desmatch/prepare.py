@@ -113,10 +113,19 @@ class Prepared:
             UserError: The folder is missing or broken.
         """
         try:
-            rows = {role: load_from_disk(str(folder / role)) for role in ROLES}
+            rows = {role: load_from_disk(str(folder / role)) for role in ("train", "test")}
+            has_unlabeled = (folder / "unlabeled").is_dir()
+            rows["unlabeled"] = (
+                load_from_disk(str(folder / "unlabeled")) if has_unlabeled else _none_of(rows["test"])
+            )
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: cannot be read ({error}); run `desmatch prepare`") from None
         return cls(Vocabulary.load(folder), rows, read_json(folder / FIGURES))
+
+
+def _none_of(rows: Dataset) -> Dataset:
+    """Return a table with the columns of `rows` and no row."""
+    return Dataset(rows.data.table.slice(0, 0))
 
 
 def column(rows: Dataset, name: str) -> Any:  # noqa: ANN401 - an Arrow chunked array
@@ -147,7 +156,8 @@ def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = 
     folds = _split(graph, labels, recipe)
     rows["train"] = rows["train"].add_column("fold", folds.fold).add_column("group", folds.group)
     for role in ROLES:
-        rows[role].save_to_disk(str(folder / role))
+        if len(rows[role]):  # datasets cannot load an empty table again
+            rows[role].save_to_disk(str(folder / role))
     if rejected:
         write_rejected(folder / REJECTED, rejected)
     vocabulary.save(folder)
@@ -178,7 +188,7 @@ def _read(sources: Sources, *, skip_bad: bool) -> tuple[dict[str, Dataset], list
     if problems:
         raise UserError("\n".join(problems))
     for role in ROLES:
-        rows.setdefault(role, rows["test"].select(range(0)).flatten_indices())
+        rows.setdefault(role, _none_of(rows["test"]))
     return rows, rejected
 
 

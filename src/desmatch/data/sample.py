@@ -74,7 +74,7 @@ class LanguageConfig:
     """Actions of a frame: they share its other slots."""
     num_slots: int = 6
     """Slots that the frames share, such as colour or place."""
-    num_values: int = 10
+    num_values: int = 12
     """Concepts that may fill one shared slot."""
     frame_sizes: tuple[int, ...] = (2, 3, 4)
     """Shared slots that a frame fills, in turn."""
@@ -92,7 +92,7 @@ class LanguageConfig:
     """Share of pairs of equal meaning, before the noise."""
     noise: float = 0.01
     """Share of labels that are flipped."""
-    near_share: float = 0.5
+    near_share: float = 0.6
     """Share of the negatives that differ in one concept only: hard, since most words agree."""
     far_changes: int = 2
     """Concepts in which the other negatives differ."""
@@ -200,10 +200,10 @@ class Speaker:
 
     def reworded(self, words: Sequence[Word], meaning: Meaning) -> tuple[Word, ...]:
         """Choose a word for each concept of `meaning`, now and then the fitting one of `words`."""
-        keep = self.rng.random(len(words)) < self.config.keep_probability
+        synonyms, keep, rng = self.grammar.synonyms, self.config.keep_probability, self.rng
         return tuple(
-            word if kept and word in self.grammar.synonyms[concept] else self._synonym(concept)
-            for word, kept, concept in zip(words, keep, meaning.concepts, strict=True)
+            word if word in synonyms[concept] and rng.random() < keep else self._synonym(concept)
+            for word, concept in zip(words, meaning.concepts, strict=True)
         )
 
     def text(self, words: Sequence[Word], meaning: Meaning) -> Text:
@@ -243,8 +243,8 @@ class Speaker:
     def _pair(self, query: Query) -> LabeledPair:
         config, rng = self.config, self.rng
         label = int(rng.random() < config.positive_share)
-        num_changes = 1 if rng.random() < config.near_share else config.far_changes
-        other = query.meaning if label else self.changed(query.meaning, num_changes)
+        num_wrong = 0 if label else 1 if rng.random() < config.near_share else config.far_changes
+        other = self.changed(query.meaning, num_wrong)
         partner = self.text(self.reworded(query.words, other), other)
         a, b = (query.text, partner) if rng.random() < 0.5 else (partner, query.text)
         return LabeledPair(a, b, label ^ int(rng.random() < config.noise))

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from desmatch.data.split import CUT
+from desmatch.errors import UserError
+from desmatch.prepare import FIGURES, Prepared, Sources, prepare, training_mask
+from desmatch.recipe import Recipe, ValidationConfig
+
+
+def prepared_of(tmp_path, train, test=("1 2\t3",), unlabeled=None, **validation):
+    files = {}
+    for role, lines in (("train", train), ("test", test), ("unlabeled", unlabeled)):
+        if lines is not None:
+            files[role] = tmp_path / f"{role}.tsv"
+            files[role].write_text("".join(f"{line}\n" for line in lines))
+    sources = Sources(
+        (files["train"],), files["test"], (files["unlabeled"],) if unlabeled is not None else ()
+    )
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    recipe = Recipe(validation=ValidationConfig(**{"num_folds": 2, **validation}))
+    prepare(sources, recipe, folder)
+    return folder
+
+
+def pairs_of(num_rows):
+    return [f"{row} 1000\t{row} 2000\t{row // 2 % 2}" for row in range(num_rows)]
+
+
+def test_ids_of_all_files_are_counted(tmp_path):
+    train = [f"{row}\t7 {row}\t{row % 2}" for row in range(100, 110)]
+    folder = prepared_of(tmp_path, train, test=["7 8\t8"], unlabeled=["8 8\t8"])
+    vocabulary = Prepared.load(folder).vocabulary
+    assert dict(zip(vocabulary.ids, vocabulary.counts, strict=True)) == {"7": 11, "8": 5}
+
+
+def test_a_run_without_unlabelled_rows(tmp_path):
+    prepared = Prepared.load(prepared_of(tmp_path, pairs_of(12)))
+    assert len(prepared.rows["unlabeled"]) == 0
+    assert prepared.encode("unlabeled").num_pairs == 0
+
+
+def test_all_pairs_that_share_a_text_are_one_component_and_are_cut(tmp_path):
+    star = [f"1\t{row}\t{row % 2}" for row in range(2, 40)]
+    chain = [f"{row}\t{row + 1}\t{row % 2}" for row in range(100, 140)]
+    folder = prepared_of(tmp_path, star + chain)
+    prepared = Prepared.load(folder)
+    figures = json.loads((folder / FIGURES).read_text())
+    fold = prepared.train_column("fold")
+    assert figures["graph"]["cut_rows"] == (fold == CUT).sum() > 0
+    assert any("were cut" in warning for warning in figures["warnings"])
+    mask = training_mask(prepared, 0)
+    assert not mask[fold == CUT].any()
+    assert not mask[fold == 0].any()
+    assert mask[fold == 1].all()
+
+
+def test_known_queries_of_the_test_are_counted(tmp_path):
+    train = pairs_of(12)
+    test = ["3 1000\t5 2000", "3 1000\tx", "y\tz", "4 2000\tq"]
+    figures = json.loads((prepared_of(tmp_path, train, test) / FIGURES).read_text())["graph"]
+    assert figures["test_rows_with_known_query"] == 3
+    assert figures["test_rows_with_both_known"] == 1
+
+
+@pytest.mark.parametrize(
+    ("train", "reason"),
+    [
+        ([f"{row}\t{row}\t1" for row in range(10)], "every label is 1"),
+        (["1\t2\t0", "1\t3\t1"], "cannot fill"),
+        ([f"{row}\t{row}\t{int(row == 0)}" for row in range(10)], "not both labels"),
+    ],
+)
+def test_labels_that_cannot_validate_are_refused(tmp_path, train, reason):
+    with pytest.raises(UserError) as raised:
+        for fold in (0, 1):  # the one positive row lies in either
+            (tmp_path / str(fold)).mkdir()
+            prepared_of(tmp_path / str(fold), train, fold=fold)
+    assert reason in str(raised.value)
+    assert "train: " in str(raised.value)
+
+
+def test_a_broken_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be read .*run `desmatch prepare`"):
+        Prepared.load(tmp_path)
+
+
+def test_every_role_is_encoded_by_the_vocabulary_of_all(finished_run):
+    prepared = Prepared.load(finished_run / "prepared")
+    for role in ("train", "test", "unlabeled"):
+        encoded = prepared.encode(role)
+        assert encoded.num_pairs == len(prepared.rows[role])
+        assert encoded.ids.max() < prepared.vocabulary.size
+    assert np.isin(prepared.train_column("fold"), [0, 1, 2]).all()
