@@ -116,7 +116,7 @@ def read_labels(path: Path, *, expected_rows: int) -> NDArray[np.int8]:
 
 
 def figures_on_labels(
-    path: Path, predictions: Path, groups: NDArray[np.int64], recipe: Recipe
+    path: Path, predictions: Path, groups: NDArray[np.int32], recipe: Recipe
 ) -> dict[str, Any]:
     """Return the AUC of the test's scores on labels that no stage has read.
 

@@ -284,20 +284,27 @@ def build_card(run: Run) -> dict[str, Any]:
         "start": read_json(run.folder / "pretrained" / FIGURES),
         "uses_unlabeled_test_rows": "yes, for masked language modelling, without labels",
         **figures,
-        "warnings": [*figures["warnings"], *_claims(validation, run)],
+        "warnings": [*figures["warnings"], *_claims(figures, validation, run)],
         "recipe": dataclasses.asdict(run.recipe),
         "versions": {"python": platform.python_version(),
                      **{name: version(name) for name in REPORTED_PACKAGES}},
     }  # fmt: skip
 
 
-def _claims(validation: Mapping[str, Any], run: Run) -> list[str]:
+def _claims(figures: Mapping[str, Any], validation: Mapping[str, Any], run: Run) -> list[str]:
+    """Return what a reader of the validation's figures should know."""
     width = validation["interval"][1] - validation["interval"][0]
     found = []
     if width > WIDE_INTERVAL:
         found.append(
             f"the interval is {width:.3f} wide: {validation['rows']} held-out rows say little; "
             "fewer --validation.num_folds hold more of them out"
+        )
+    known = figures["graph"]["test_rows_with_known_query"] / validation["test_size"]
+    if known > MANY_KNOWN:
+        found.append(
+            f"{known:.0%} of the test's rows share a query with labelled rows and no "
+            "held-out row does: the test's AUC may lie higher than the validation's"
         )
     for name, each in read_stage_log(run.folder).items():
         if each["is_resumed"]:
@@ -306,6 +313,9 @@ def _claims(validation: Mapping[str, Any], run: Run) -> list[str]:
         found.append("pseudo-labels: rows that share a query with the held-out fold got none")
     return found
 
+
+MANY_KNOWN = 0.05
+"""A larger share of the test's rows with a known query gets a warning."""
 
 WIDE_INTERVAL = 0.1
 """An interval wider than this gets a warning."""

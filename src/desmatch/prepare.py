@@ -116,7 +116,9 @@ class Prepared:
             rows = {role: load_from_disk(str(folder / role)) for role in ("train", "test")}
             has_unlabeled = (folder / "unlabeled").is_dir()
             rows["unlabeled"] = (
-                load_from_disk(str(folder / "unlabeled")) if has_unlabeled else _none_of(rows["test"])
+                load_from_disk(str(folder / "unlabeled"))
+                if has_unlabeled
+                else _none_of(rows["test"])
             )
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: cannot be read ({error}); run `desmatch prepare`") from None

@@ -48,4 +48,6 @@ def test_all_dropouts_of_a_model_are_replaced_and_its_weights_stay(tiny_model):
     use_bank_dropout(tiny_model)
     assert not any(isinstance(module, torch.nn.Dropout) for module in tiny_model.modules())
     assert sum(isinstance(module, BankDropout) for module in tiny_model.modules()) == 7
-    assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_model.state_dict().items())
+    assert all(
+        torch.equal(tensor, before[name]) for name, tensor in tiny_model.state_dict().items()
+    )
