@@ -111,7 +111,7 @@ def test_most_texts_in_one_pair_and_some_hubs(sample):
     assert np.mean(pairs_of == 1) > 0.8
     assert 15 <= pairs_of.max() <= 40
     unseen = [text not in train for row in read(sample / "test.tsv") for text in row]
-    assert 0.9 < np.mean(unseen) < 1
+    assert 0.8 < np.mean(unseen) < 1
 
 
 def test_counting_words_is_not_enough(sample):
@@ -179,7 +179,7 @@ def test_ranks_are_drawn_as_zipf_says():
 def test_some_ids_are_much_commoner_than_others(sample):
     rows = read(sample / "unlabeled.tsv")
     counts = sorted(Counter(i for row in rows for text in row for i in text.split()).values())
-    assert counts[-5] > 8 * counts[5]
+    assert counts[-1] > 6 * counts[0]
 
 
 def test_negative_sizes_are_all_named(tmp_path):

@@ -68,15 +68,15 @@ class LabeledPair(NamedTuple):
 class LanguageConfig:
     """The size of the language and how hard its pairs are."""
 
-    num_frames: int = 6
+    num_frames: int = 4
     """Kinds of sentences; each has an action slot of its own."""
-    num_actions: int = 4
+    num_actions: int = 3
     """Actions of a frame: they share its other slots."""
-    num_slots: int = 6
+    num_slots: int = 4
     """Slots that the frames share, such as colour or place."""
-    num_values: int = 12
+    num_values: int = 6
     """Concepts that may fill one shared slot."""
-    frame_sizes: tuple[int, ...] = (2, 3, 4)
+    frame_sizes: tuple[int, ...] = (2, 3)
     """Shared slots that a frame fills, in turn."""
     num_synonyms: int = 2
     """Words of one concept."""
@@ -92,7 +92,7 @@ class LanguageConfig:
     """Share of pairs of equal meaning, before the noise."""
     noise: float = 0.01
     """Share of labels that are flipped."""
-    near_share: float = 0.6
+    near_share: float = 0.65
     """Share of the negatives that differ in one concept only: hard, since most words agree."""
     far_changes: int = 2
     """Concepts in which the other negatives differ."""
