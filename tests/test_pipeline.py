@@ -40,7 +40,7 @@ def test_the_card_signs_the_run(finished_run):
     assert card["recipe_name"] == "demo"
     assert card["versions"]["torch"]
     assert [each["rows"] for each in card["data"]] == [300, 60, 100]
-    assert card["command"].startswith("desmatch ")
+    assert card["command"].startswith("desmatch run --recipe demo --data ")
 
 
 def test_the_claimed_figures_are_those_of_the_predictions(finished_run):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and known.verb not in TAKES_RECIPE:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     known.overrides = rest
+    known.command = shlex.join(["desmatch", *(sys.argv[1:] if arguments is None else arguments)])
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -188,6 +190,7 @@ def _new_run(options: argparse.Namespace) -> Run:
         recipe=_recipe(options),
         sources=_sources(options),
         recipe_name=options.recipe,
+        command=options.command,
         may_resume=options.resume,
         skip_bad=options.skip_bad,
         say=print,
@@ -208,7 +211,7 @@ def _stage(options: argparse.Namespace) -> None:
     if options.verb == "prepare":
         run = _new_run(options)
     else:
-        run = load_run(options.run, may_resume=options.resume, say=print)
+        run = load_run(options.run, command=options.command, may_resume=options.resume, say=print)
     execute(run, only=options.verb)
     print(f"{options.verb}: done, see {run.folder}")
 

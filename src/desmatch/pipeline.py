@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import shlex
-import sys
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -54,6 +52,7 @@ class Run:
         folder: RUN.
         recipe: All values.
         recipe_name: What the user called it.
+        command: What the user typed; empty where Python started the run.
         sources: The data files.
         may_resume: Go on with an interrupted training.
         skip_bad: Leave malformed rows of train and unlabeled out.
@@ -64,6 +63,7 @@ class Run:
     recipe: Recipe
     sources: Sources
     recipe_name: str = ""
+    command: str = ""
     may_resume: bool = False
     skip_bad: bool = False
     say: Callable[[str], None] = lambda _: None
@@ -273,7 +273,7 @@ def build_card(run: Run) -> dict[str, Any]:
     validation = read_json(run.folder / "metrics" / METRICS)
     minutes = {name: each["minutes"] for name, each in read_stage_log(run.folder).items()}
     return {
-        "command": shlex.join(["desmatch", *sys.argv[1:]]),
+        "command": run.command,
         "recipe_name": run.recipe_name,
         "revision": revision(),
         "seed": run.recipe.seed,
