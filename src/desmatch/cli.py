@@ -6,6 +6,7 @@ Heavy imports happen inside the verbs, so that `desmatch --help` answers at once
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -38,8 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes this one speaks
     try:
-        known.act(known)
+        with (
+            Path(os.devnull).open("w") as nowhere,
+            contextlib.redirect_stdout(sys.stdout if is_first else nowhere),
+        ):
+            known.act(known)
     except UserError as error:
         print(f"desmatch {known.verb}: error: {error}", file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -34,6 +35,19 @@ def test_the_same_command_twice_gives_the_same_submission(
 def test_another_seed_gives_another_submission(finished_run, sample_folder, tmp_path, tiny_options):
     assert main(words(sample_folder, tmp_path / "other", [*tiny_options, "--seed=1"])) == 0
     assert outputs(tmp_path / "other") != outputs(finished_run)
+
+
+def test_two_processes_share_the_batches_and_write_one_run(sample_folder, tmp_path, tiny_options):
+    out = tmp_path / "two"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*torchrun, "-m", "desmatch", *words(sample_folder, out, tiny_options)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("submission: ") == 1
+    assert len((out / "submission" / "result.tsv").read_text().splitlines()) == 60
+    history = json.loads((out / "pretrained" / "history.json").read_text())
+    assert history[-1]["step"] == 14  # 460 rows in batches of 16, half of them on each process
 
 
 @pytest.mark.parametrize("stage", ["pretrained", "finetuned"])

@@ -38,7 +38,7 @@ from desmatch.model.masked_lm import save_model
 from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.prepare import FIGURES, Prepared
 from desmatch.runs import StageFolder, atomic_write, write_json
-from desmatch.train.processes import is_main_process, wait_for_everyone
+from desmatch.train.processes import is_main_process, num_processes, wait_for_everyone
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -299,16 +299,17 @@ def _training_arguments(
 ) -> TrainingArguments:
     config = batches.config
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    interval = batches.steps_per_evaluation
+    interval = max(1, batches.steps_per_evaluation // num_processes())  # a batch a process
+    max_steps = interval * config.num_evaluations
     logging_steps = interval if interval % LOGS_PER_EVALUATION else interval // LOGS_PER_EVALUATION
     is_best_kept = config.keep == "best"
     return TrainingArguments(
         output_dir=str(folder),
-        max_steps=len(batches),
+        max_steps=max_steps,
         per_device_train_batch_size=1,
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_scheduler_type,
-        warmup_steps=round(config.warmup_ratio * len(batches)),
+        warmup_steps=round(config.warmup_ratio * max_steps),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         optim="adamw_torch_fused",
