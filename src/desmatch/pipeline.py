@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from desmatch.card import METRICS, STAGE_LOG, build_card, read_stage_log
 from desmatch.errors import UserError
 from desmatch.evaluate import read_column, read_scored, validation_figures
 from desmatch.predict import TEST, VALIDATION, predict_run
-from desmatch.prepare import FIGURES, ROLES, Prepared, Sources, prepare
+from desmatch.prepare import ROLES, Prepared, Sources, prepare
 from desmatch.recipe import Recipe, load_recipe, recipe_to_yaml
 from desmatch.report.page import ReportContent, write_report
 from desmatch.runs import (
@@ -23,8 +22,6 @@ from desmatch.runs import (
     StageFolder,
     file_digest,
     read_json,
-    revision,
-    usable_cores,
     value_digest,
     write_json,
     write_text,
@@ -33,15 +30,11 @@ from desmatch.submit import write_submission
 from desmatch.train.trainer import HISTORY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 RECIPE = "recipe.yaml"
 SOURCES = "sources.json"
-METRICS = "metrics.json"
-STAGE_LOG = "stages.json"
 MODEL_FOLDERS = ("pretrained", "finetuned", "pseudo-labeled")
-REPORTED_PACKAGES = ("desmatch", "torch", "transformers", "accelerate", "datasets", "numpy",
-                     "scikit-learn", "scipy", "pyarrow")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -162,7 +155,7 @@ def _submit(run: Run, stage: StageFolder) -> None:
     scores = read_column(run.folder / "predictions" / TEST, "score")
     with stage.finish() as folder:
         write_submission(folder, scores, expected_rows=len(run.prepared.rows["test"]))
-        card = build_card(run)
+        card = build_card(run.folder, run.recipe, recipe_name=run.recipe_name, command=run.command)
         write_json(folder / CARD, card)
     write_json(run.folder / CARD, card)
 
@@ -259,85 +252,6 @@ def _require_inputs(run: Run, stage: Stage) -> None:
                 f"{run.folder / name}: missing or out of date; "
                 f"run `desmatch {writer.name} {run.folder}` first"
             )
-
-
-def read_stage_log(folder: Path) -> dict[str, Any]:
-    """Return the minutes of the stages that were done in this run, each since its last start."""
-    path = folder / STAGE_LOG
-    return dict(read_json(path)) if path.is_file() else {}
-
-
-def build_card(run: Run) -> dict[str, Any]:
-    """Return what signs a run: command, values, versions, digests and figures."""
-    figures = read_json(run.folder / "prepared" / FIGURES)
-    validation = read_json(run.folder / "metrics" / METRICS)
-    minutes = {name: each["minutes"] for name, each in read_stage_log(run.folder).items()}
-    return {
-        "command": run.command,
-        "recipe_name": run.recipe_name,
-        "revision": revision(),
-        "seed": run.recipe.seed,
-        "machine": machine_text(run.recipe),
-        "minutes": round(sum(minutes.values()), 2),
-        "minutes_by_stage": minutes,
-        "validation": validation,
-        "start": read_json(run.folder / "pretrained" / FIGURES),
-        "uses_unlabeled_test_rows": "yes, for masked language modelling, without labels",
-        **figures,
-        "warnings": [*figures["warnings"], *_claims(figures, validation, run)],
-        "recipe": dataclasses.asdict(run.recipe),
-        "versions": {"python": platform.python_version(),
-                     **{name: version(name) for name in REPORTED_PACKAGES}},
-    }  # fmt: skip
-
-
-def _claims(figures: Mapping[str, Any], validation: Mapping[str, Any], run: Run) -> list[str]:
-    """Return what a reader of the validation's figures should know."""
-    width = validation["interval"][1] - validation["interval"][0]
-    found = []
-    if width > WIDE_INTERVAL:
-        found.append(
-            f"the interval is {width:.3f} wide: {validation['rows']} held-out rows say little; "
-            "fewer --validation.num_folds hold more of them out"
-        )
-    known = figures["graph"]["test_rows_with_known_query"] / validation["test_size"]
-    if known > MANY_KNOWN:
-        found.append(
-            f"{known:.0%} of the test's rows share a query with labelled rows and no "
-            "held-out row does: the test's AUC may lie higher than the validation's"
-        )
-    for name, each in read_stage_log(run.folder).items():
-        if each["is_resumed"]:
-            found.append(f"{name} was resumed: its minutes are those since the last start")
-    if run.recipe.pseudo_labels.rounds:
-        found.append("pseudo-labels: rows that share a query with the held-out fold got none")
-    return found
-
-
-MANY_KNOWN = 0.05
-"""A larger share of the test's rows with a known query gets a warning."""
-
-WIDE_INTERVAL = 0.1
-"""An interval wider than this gets a warning."""
-
-
-def machine_text(recipe: Recipe) -> str:
-    """Return processor, cores and threads in words."""
-    import torch
-
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, {usable_cores()} processor cores"
-    threads = recipe.machine.num_threads or torch.get_num_threads()
-    return f"{_processor()}, {usable_cores()} cores, {threads} threads"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def sources_to_json(run: Run) -> dict[str, Any]:
