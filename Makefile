@@ -39,6 +39,7 @@ test-all: $(STAMP) ## The slow tests too
 
 bench: $(STAMP) ## The benchmarks, one after the other
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_read.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_lexical.py --labels data/sample/test_labels.tsv
 
 clean: ## Drop caches; data, runs and .venv stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist
