@@ -263,14 +263,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     from desmatch.evaluate import figures_on_labels
     from desmatch.pipeline import load_run
 
+    run = load_run(options.run)
     if options.labels is None:
         _stage(options)
     else:
-        run = load_run(options.run)
         predictions, groups = run.folder / "predictions", run.prepared.graph("test").pair_component
         figures = figures_on_labels(options.labels, predictions, groups, run.recipe)
         print(describe_figures(f"AUC on {options.labels}", figures))
-    print(_summary(load_run(options.run)))
+    print(_summary(run))
 
 
 def _submit(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,11 +72,19 @@ class Run:
         values = {part: dataclasses.asdict(self.recipe)[part] for part in stage.options}
         values["read"] = [self.digest(name) for name in stage.reads]
         if stage.reads == ():
-            values["sources"] = _source_digests(self.sources)
+            values["sources"] = self._source_digests
             values["skip_bad"] = self.skip_bad
         if "model" in stage.options:
-            values["init"] = _init_digests(self.recipe)
+            values["init"] = self._init_digests
         return value_digest(values)
+
+    @cached_property
+    def _source_digests(self) -> dict[str, list[str]]:
+        return _digest_sources(self.sources)
+
+    @cached_property
+    def _init_digests(self) -> list[str]:
+        return _digest_init(self.recipe)
 
     @property
     def prepared(self) -> Prepared:
@@ -85,10 +94,14 @@ class Run:
     @property
     def last_model(self) -> Path:
         """The folder of the last model this recipe trains."""
-        if self.recipe.pseudo_labels.rounds:
+        if _has_pseudo_labels(self.recipe):
             return self.folder / "pseudo-labeled"
-        trained = "finetuned" if self.recipe.finetune.num_train_epochs else "pretrained"
-        return self.folder / trained
+        return self.trained_model
+
+    @property
+    def trained_model(self) -> Path:
+        """The folder of the last model before any pseudo-labels."""
+        return self.folder / ("finetuned" if _has_finetune(self.recipe) else "pretrained")
 
 
 class Stage(NamedTuple):
@@ -134,8 +147,7 @@ def _finetune(run: Run, stage: StageFolder) -> None:
 def _pseudo_label(run: Run, stage: StageFolder) -> None:
     from desmatch.train.pseudo_label import pseudo_label
 
-    trained = "finetuned" if run.recipe.finetune.num_train_epochs else "pretrained"
-    pseudo_label(run.prepared, run.recipe, run.folder / trained, stage)
+    pseudo_label(run.prepared, run.recipe, run.trained_model, stage)
 
 
 def _predict(run: Run, stage: StageFolder) -> None:
@@ -280,7 +292,7 @@ def load_run(folder: Path, **settings: Any) -> Run:  # noqa: ANN401 - Run's othe
     return Run(folder, load_recipe(folder / RECIPE), sources, **kept, **settings)
 
 
-def _source_digests(sources: Sources) -> dict[str, list[str]]:
+def _digest_sources(sources: Sources) -> dict[str, list[str]]:
     digests = {}
     for role, paths in sources.by_role().items():
         missing = [str(path) for path in paths if not path.is_file()]
@@ -290,7 +302,7 @@ def _source_digests(sources: Sources) -> dict[str, list[str]]:
     return digests
 
 
-def _init_digests(recipe: Recipe) -> list[str]:
+def _digest_init(recipe: Recipe) -> list[str]:
     if recipe.model.init is None:
         return []
     folder = Path(recipe.model.init)
