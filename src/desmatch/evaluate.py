@@ -63,12 +63,82 @@ def read_scored(path: Path) -> Scored:
     )
 
 
-def validation_figures(scored: Scored, recipe: Recipe, *, test_size: int) -> dict[str, Any]:
+class RandomRows(NamedTuple):
+    """Rows held out on their own, with scores of weights that were not chosen on them.
+
+    Attributes:
+        labels: (B,), 0 or 1.
+        scores: (B,).
+        groups: (B,), components of the query graph.
+        has_known_query: (B,), whether the row shares a text with a row that trained.
+        known_share: Share of the test's rows for which this holds.
+    """
+
+    labels: NDArray[np.int8]
+    scores: NDArray[np.float64]
+    groups: NDArray[np.int64]
+    has_known_query: NDArray[np.bool_]
+    known_share: float
+
+
+def read_random_rows(path: Path, test: Path) -> RandomRows | None:
+    """Read the predictions of the rows held out at random; none where there are none."""
+    if not path.is_file():
+        return None
+    return RandomRows(
+        labels=read_column(path, "label"),
+        scores=read_column(path, "score"),
+        groups=read_column(path, "group"),
+        has_known_query=read_column(path, "has_known_query"),
+        known_share=float(read_column(test, "has_known_query").mean()),
+    )
+
+
+def expected_test_figures(rows: RandomRows, recipe: Recipe, *, test_size: int) -> dict[str, Any]:
+    """Return what the test will show if it was split off row by row.
+
+    Rows with a known query and rows without one count for as much as in the test
+    (post-stratification), whatever their share among the rows held out.
+
+    Raises:
+        UserError: The rows are too few to have both labels, or either kind of row.
+    """
+    known = rows.has_known_query
+    share = float(known.mean())
+    if len(np.unique(rows.labels)) < 2 or not 0 < share < 1:
+        raise UserError(
+            f"{len(known)} rows held out at random do not show both labels, or both rows with and "
+            "without a known query; set --validation.random_share higher, or to 0"
+        )
+    weights = np.where(known, rows.known_share / share, (1 - rows.known_share) / (1 - share))
+    interval = prediction_interval(
+        rows.labels,
+        rows.scores,
+        rows.groups,
+        test_size=test_size,
+        weights=weights,
+        rng=generator(recipe.seed, "random rows' bootstrap"),
+        num_samples=recipe.validation.num_bootstraps,
+    )
+    return {
+        "expected_test_auc": roc_auc(rows.labels, rows.scores, weights),
+        "interval": [*interval],
+        "random_rows": len(known),
+        "random_rows_with_known_query": int(known.sum()),
+        "test_share_with_known_query": rows.known_share,
+    }
+
+
+def validation_figures(
+    scored: Scored, recipe: Recipe, *, test_size: int, random_rows: RandomRows | None = None
+) -> dict[str, Any]:
     """Return the card's validation figures.
 
     `auc` is of the honest scores; `interval` is where the AUC of a test of `test_size` rows will
     lie with 95 % certainty, if that test is drawn like the validation: it holds the sampling
-    errors of both. `validation_interval` holds the validation's alone.
+    errors of both. `validation_interval` holds the validation's alone. Where rows were held out at
+    random too, `interval` is that of `expected_test_auc`, for a test whose queries are known as
+    often as they really are; `auc` stays that of rows with unknown queries alone.
     """
     rng = generator(recipe.seed, "bootstrap")
     num_samples = recipe.validation.num_bootstraps
@@ -89,6 +159,7 @@ def validation_figures(scored: Scored, recipe: Recipe, *, test_size: int) -> dic
         "brier": brier_score_loss(scored.labels, scored.honest_scores),
         "calibration_error": expected_calibration_error(scored.labels, scored.honest_scores),
         "test_size": test_size,
+        **(expected_test_figures(random_rows, recipe, test_size=test_size) if random_rows else {}),
     }
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from desmatch.card import METRICS, STAGE_LOG, build_card, read_stage_log
 from desmatch.errors import UserError
-from desmatch.evaluate import read_column, read_scored, validation_figures
-from desmatch.predict import TEST, VALIDATION, predict_run
+from desmatch.evaluate import read_column, read_random_rows, read_scored, validation_figures
+from desmatch.predict import RANDOM_ROWS, TEST, VALIDATION, predict_run
 from desmatch.prepare import ROLES, Prepared, Sources, prepare
 from desmatch.recipe import Recipe, load_recipe, recipe_to_yaml
 from desmatch.report.page import ReportContent, write_report
@@ -156,10 +156,14 @@ def _predict(run: Run, stage: StageFolder) -> None:
 
 
 def _evaluate(run: Run, stage: StageFolder) -> None:
-    scored = read_scored(run.folder / "predictions" / VALIDATION)
+    predictions = run.folder / "predictions"
+    scored = read_scored(predictions / VALIDATION)
+    random_rows = read_random_rows(predictions / RANDOM_ROWS, predictions / TEST)
     test_size = len(run.prepared.rows["test"])
     with stage.finish() as folder:
-        figures = validation_figures(scored, run.recipe, test_size=test_size)
+        figures = validation_figures(
+            scored, run.recipe, test_size=test_size, random_rows=random_rows
+        )
         write_json(folder / METRICS, figures)
 
 

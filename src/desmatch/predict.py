@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from desmatch.data.read import read_pairs
+from desmatch.data.split import RANDOM
 from desmatch.data.vocabulary import Vocabulary
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.masked_lm import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
-from desmatch.prepare import Prepared, column
+from desmatch.prepare import Prepared, column, has_known_query
 from desmatch.runs import atomic_write, generator
 from desmatch.train.trainer import read_evaluations, set_threads
 
@@ -29,19 +30,25 @@ if TYPE_CHECKING:
 
 TEST = "test.parquet"
 VALIDATION = "validation.parquet"
+RANDOM_ROWS = "random.parquet"
 
 
 def predict_run(prepared: Prepared, recipe: Recipe, model_folder: Path, folder: Path) -> None:
-    """Write test.parquet and validation.parquet into `folder`.
+    """Write test.parquet, validation.parquet and, where there are some, random.parquet.
 
-    Both have the logits of both orders and the score of each row; the validation's file has its
-    row in the training data, label, group and `honest_score` too.
+    All have the logits of both orders and the score of each row. The validation's file has its
+    row in the training data, label, group and `honest_score` too; that of the rows held out at
+    random has row, label and group. It and the test's say whether a row's query is known.
     """
     set_threads(recipe.machine)
     model = load_model(model_folder)
     test = score_pairs(model, prepared.encode("test"), progress="scoring test")
-    _write(folder / TEST, {"row": np.arange(len(test.forward)), **_columns(test)})
-    held_out = np.flatnonzero(prepared.train_column("fold") == recipe.validation.fold)
+    fold = recipe.validation.fold
+    known = has_known_query(prepared, "test", fold)
+    _write(
+        folder / TEST, {"row": np.arange(len(known)), "has_known_query": known, **_columns(test)}
+    )
+    held_out = np.flatnonzero(prepared.train_column("fold") == fold)
     validation = score_pairs(model, prepared.encode("train").take(held_out))
     labels = prepared.train_column("label")[held_out]
     groups = prepared.train_column("group")[held_out]
@@ -54,6 +61,16 @@ def predict_run(prepared: Prepared, recipe: Recipe, model_folder: Path, folder: 
     )
     rows = {"row": held_out, "label": labels, "group": groups, **_columns(validation)}
     _write(folder / VALIDATION, {**rows, "honest_score": honest})
+    taken = np.flatnonzero(prepared.train_column("fold") == RANDOM)
+    if len(taken):
+        random = {
+            "row": taken,
+            "label": prepared.train_column("label")[taken],
+            "group": prepared.train_column("group")[taken],
+            "has_known_query": has_known_query(prepared, "train", fold)[taken],
+        }
+        logits = score_pairs(model, prepared.encode("train").take(taken))
+        _write(folder / RANDOM_ROWS, {**random, **_columns(logits)})
 
 
 def recipe_keeps_best(recipe: Recipe) -> bool:

@@ -16,7 +16,7 @@ from datasets.utils.logging import disable_progress_bar
 
 from desmatch.data.graph import QueryGraph, build_graph, number_texts, repeated_rows
 from desmatch.data.read import RejectedRow, read_pairs, write_rejected
-from desmatch.data.split import CUT, Folds, assign_folds
+from desmatch.data.split import CUT, RANDOM, Folds, assign_folds, hold_out_rows
 from desmatch.data.vocabulary import EncodedPairs, Vocabulary, count_ids, fit_vocabulary
 from desmatch.errors import UserError
 from desmatch.runs import file_digest, generator, read_json, write_json
@@ -156,7 +156,13 @@ def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = 
     graph = build_graph(numbers[0], numbers[1])
     labels = np.asarray(column(rows["train"], "label"))
     folds = _split(graph, labels, recipe)
-    rows["train"] = rows["train"].add_column("fold", folds.fold).add_column("group", folds.group)
+    fold = hold_out_rows(
+        folds.fold,
+        held_out=recipe.validation.fold,
+        share=recipe.validation.random_share,
+        rng=generator(recipe.seed, "random rows"),
+    )
+    rows["train"] = rows["train"].add_column("fold", fold).add_column("group", folds.group)
     for role in ROLES:
         if len(rows[role]):  # datasets cannot load an empty table again
             rows[role].save_to_disk(str(folder / role))
@@ -291,14 +297,24 @@ def _warnings(figures: Mapping[str, Any], recipe: Recipe) -> list[str]:
 def training_mask(prepared: Prepared, fold: int) -> NDArray[np.bool_]:
     """(B,), the labelled rows that may train while `fold` is held out."""
     folds = prepared.train_column("fold")
-    mask: NDArray[np.bool_] = (folds != fold) & (folds != CUT)
+    mask: NDArray[np.bool_] = (folds != fold) & (folds != CUT) & (folds != RANDOM)
     return mask
 
 
 def touches_fold(prepared: Prepared, role: str, fold: int) -> NDArray[np.bool_]:
     """(rows of role,), whether a row shares a text with a labelled row of `fold`."""
-    held_out = prepared.rows["train"].data.table.filter(prepared.train_column("fold") == fold)
-    sides = [*held_out.column("a").chunks, *held_out.column("b").chunks]
+    return _shares_text(prepared, role, prepared.train_column("fold") == fold)
+
+
+def has_known_query(prepared: Prepared, role: str, fold: int) -> NDArray[np.bool_]:
+    """(rows of role,), whether a row shares a text with a row that trains, `fold` held out."""
+    return _shares_text(prepared, role, training_mask(prepared, fold))
+
+
+def _shares_text(prepared: Prepared, role: str, labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(rows of role,), whether a row shares a text with one of the `labelled` (B,) rows."""
+    chosen = prepared.rows["train"].data.table.filter(labelled)
+    sides = [*chosen.column("a").chunks, *chosen.column("b").chunks]
     known = pc.unique(pa.chunked_array(sides, pa.string()))
     rows = prepared.rows[role]
     in_a, in_b = (pc.is_in(column(rows, side), value_set=known) for side in ("a", "b"))

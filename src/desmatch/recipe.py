@@ -54,6 +54,9 @@ class ValidationConfig:
     """Folds made of whole components of the query graph; one of them is held out."""
     fold: int = 0
     """The fold that is held out, counted from 0."""
+    random_share: float = 0.0
+    """Share of the other folds' rows that is held out too, drawn row by row: where many rows of
+    the test have a query that labelled rows have, these show the score such rows will get."""
     num_bootstraps: int = 1000
     """Bootstrap samples of the interval."""
 
@@ -65,6 +68,12 @@ class ValidationConfig:
             "validation.fold",
             self.fold,
             f"0 to {self.num_folds - 1}",
+        )
+        _require(
+            0 <= self.random_share <= 0.5,
+            "validation.random_share",
+            self.random_share,
+            "a share in [0, 0.5]",
         )
         _require(
             self.num_bootstraps >= 100,

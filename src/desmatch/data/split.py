@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 CUT = -1
 """The fold of a pair that crosses a cut: it neither trains nor validates."""
 
+RANDOM = -2
+"""The fold of a pair that is held out on its own: its queries may be known from training."""
+
 
 class Folds(NamedTuple):
     """Where each labelled pair belongs.
@@ -65,6 +68,30 @@ def assign_folds(
     fold = np.full(len(labels), CUT, np.int32)
     fold[~crosses] = fold_of_group[group[~crosses]]
     return Folds(fold, group, num_split)
+
+
+def hold_out_rows(
+    fold: NDArray[np.int32], *, held_out: int, share: float, rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """Take single rows out of the folds that train.
+
+    A contest that splits its rows at random leaves queries of the test in the training data; these
+    rows are to training what such a test is.
+
+    Args:
+        fold: (B,), as `assign_folds` returns it.
+        held_out: The fold that does not train anyway.
+        share: Share of the other folds' rows.
+        rng: Decides which rows.
+
+    Returns:
+        (B,), `fold` with RANDOM in the rows taken out.
+    """
+    candidates = np.flatnonzero((fold != held_out) & (fold != CUT))
+    taken = rng.permutation(candidates)[: round(share * len(candidates))]
+    result = fold.copy()
+    result[taken] = RANDOM
+    return result
 
 
 def _text_groups(graph: QueryGraph, *, limit: int) -> tuple[NDArray[np.int64], int]:

@@ -17,6 +17,7 @@ Shapes: B rows (pairs), G components, S bootstrap samples.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -77,6 +78,7 @@ def prediction_interval(  # noqa: PLR0913 - bootstrap_auc's arguments and one mo
     *,
     test_size: int,
     rng: np.random.Generator,
+    weights: np.ndarray | None = None,
     num_samples: int = 1000,
     level: float = 0.95,
 ) -> Interval:
@@ -93,6 +95,7 @@ def prediction_interval(  # noqa: PLR0913 - bootstrap_auc's arguments and one mo
         groups: (B,), int, each row's component, or part of a component that was cut.
         test_size: Rows of the test.
         rng: Draws the components.
+        weights: (B,), float, what each row counts for; none: all the same.
         num_samples: Bootstrap samples of each kind.
         level: Share of the tests inside the interval, in (0, 1).
 
@@ -101,18 +104,21 @@ def prediction_interval(  # noqa: PLR0913 - bootstrap_auc's arguments and one mo
     """
     if test_size < 2:
         raise ValueError(f"test_size={test_size}: an AUC needs 2 rows or more")
-    auc = roc_auc(labels, scores)
+    auc = roc_auc(labels, scores, weights)
     if _is_single(groups, labels):
         return Interval(0.0, 1.0)
-    validation = _resampled_aucs(labels, scores, groups, rng=rng, num_samples=num_samples)
-    test = _resampled_aucs(
-        labels, scores, groups, rng=rng, num_samples=num_samples, num_rows=test_size
+    resampled = partial(
+        _resampled_aucs, labels, scores, groups, rng=rng, weights=weights, num_samples=num_samples
     )
+    validation, test = resampled(), resampled(num_rows=test_size)
     return _central(np.clip(validation + test - auc, 0, 1), level)
 
 
 def weighted_auc(
-    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
+    row_weights: np.ndarray | None = None,
 ) -> Callable[[np.ndarray], float]:
     """Sort the rows once and return the AUC as a function of the components' weights.
 
@@ -123,25 +129,28 @@ def weighted_auc(
         labels: (B,), int, 0 or 1.
         scores: (B,), float.
         groups: (B,), int, each row's component, 0 to G-1.
+        row_weights: (B,), float, what each row counts for beside; none: all the same.
     """
     order = np.argsort(scores, kind="stable")
     positives, negatives = order[labels[order] == 1], order[labels[order] == 0]
     below = np.searchsorted(scores[negatives], scores[positives], side="left")
     not_above = np.searchsorted(scores[negatives], scores[positives], side="right")
     positive_groups, negative_groups = groups[positives], groups[negatives]
+    each = np.ones(len(labels), np.int64) if row_weights is None else row_weights
+    positive_each, negative_each = each[positives], each[negatives]
 
     def auc(weights: np.ndarray) -> float:
-        running = np.zeros(len(negatives) + 1, dtype=np.int64)
-        np.cumsum(weights[negative_groups], out=running[1:])
-        positive_weights = weights[positive_groups]
-        pairs = int(positive_weights.sum()) * int(running[-1])
-        won_twice = int(positive_weights @ (running[below] + running[not_above]))
+        running = np.zeros(len(negatives) + 1, dtype=each.dtype)
+        np.cumsum(weights[negative_groups] * negative_each, out=running[1:])
+        positive_weights = weights[positive_groups] * positive_each
+        pairs = positive_weights.sum().item() * running[-1].item()
+        won_twice = (positive_weights @ (running[below] + running[not_above])).item()
         return won_twice / 2 / pairs if pairs else float("nan")
 
     return auc
 
 
-def _resampled_aucs(
+def _resampled_aucs(  # noqa: PLR0913 - as prediction_interval
     labels: np.ndarray,
     scores: np.ndarray,
     groups: np.ndarray,
@@ -149,12 +158,13 @@ def _resampled_aucs(
     rng: np.random.Generator,
     num_samples: int,
     num_rows: int | None = None,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return (S,) AUCs of components drawn with replacement, about `num_rows` rows each."""
     names, components = np.unique(groups, return_inverse=True)
     num_components = len(names)
     num_draws = max(1, round(num_components * (num_rows or len(labels)) / len(labels)))
-    auc = weighted_auc(labels, scores, components)
+    auc = weighted_auc(labels, scores, components, weights)
     aucs: list[float] = []
     for _ in range(MAX_REDRAWS * num_samples):
         value = auc(_drawn_often(num_components, num_draws, rng))

@@ -20,18 +20,19 @@ class RocCurve(NamedTuple):
     """(P,), float, share of the positive rows at or above that threshold, ascending."""
 
 
-def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
+def roc_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Return the chance that a positive row scores above a negative one; a tie counts half.
 
     Args:
         labels: (B,), int, 0 or 1.
         scores: (B,), float; only their order matters.
+        weights: (B,), float, what each row counts for; none: all the same.
 
     Raises:
         ValueError: A class is missing, a label is neither 0 nor 1, or a score is not finite.
     """
     check_labels(labels, scores)
-    return float(metrics.roc_auc_score(labels, scores))
+    return float(metrics.roc_auc_score(labels, scores, sample_weight=weights))
 
 
 def roc_curve(labels: np.ndarray, scores: np.ndarray, *, max_points: int = 200) -> RocCurve:
