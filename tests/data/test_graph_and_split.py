@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from desmatch.data.graph import build_graph, number_texts, repeated_rows
-from desmatch.data.split import CUT, assign_folds
+from desmatch.data.split import CUT, RANDOM, assign_folds, hold_out_rows
 
 edges = st.lists(st.tuples(st.integers(0, 25), st.integers(0, 25)), min_size=12, max_size=60)
 
@@ -107,3 +107,14 @@ def test_too_few_groups_are_refused():
         assign_folds(
             as_graph([(0, 1)]), np.array([1], np.int8), num_folds=2, rng=np.random.default_rng(0)
         )
+
+
+@given(st.integers(0, 2), st.floats(0, 0.5), st.integers(0, 100))
+def test_rows_held_out_one_by_one_come_from_the_other_folds(held_out, share, seed):
+    fold = np.random.default_rng(seed).integers(-1, 3, size=60).astype(np.int32)
+    result = hold_out_rows(fold, held_out=held_out, share=share, rng=np.random.default_rng(seed))
+    taken = result == RANDOM
+    candidates = (fold != held_out) & (fold != CUT)
+    assert taken.sum() == round(share * candidates.sum())
+    assert candidates[taken].all()
+    np.testing.assert_array_equal(result[~taken], fold[~taken])

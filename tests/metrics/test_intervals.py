@@ -165,3 +165,13 @@ def test_a_missing_class_is_refused():
 def test_rows_without_a_component_are_refused():
     with pytest.raises(ValueError, match=r"a component for each of 2 rows, got \(3,\)"):
         bootstrap_auc(np.array([0, 1]), np.arange(2.0), np.arange(3), rng=np.random.default_rng(0))
+
+
+@given(grouped_rows(), st.lists(st.integers(1, 3), min_size=30, max_size=30))
+def test_row_weights_equal_repeated_rows(rows, often):
+    labels, scores, groups = rows
+    often = np.array(often[: len(labels)])
+    weighted = weighted_auc(labels, scores, groups, often.astype(float))(np.ones(6, int))
+    repeated = roc_auc(np.repeat(labels, often), np.repeat(scores, often))
+    assert weighted == pytest.approx(repeated)
+    assert roc_auc(labels, scores, often.astype(float)) == pytest.approx(repeated)
