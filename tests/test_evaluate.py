@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from desmatch.data.split import RANDOM
 from desmatch.errors import UserError
 from desmatch.evaluate import RandomRows, expected_test_figures
 from desmatch.pipeline import execute, load_run
@@ -53,7 +54,7 @@ def test_a_run_holds_single_rows_out(finished_run, tmp_path):
     predicted = pq.read_table(other.folder / "predictions" / "random.parquet")
     rows = predicted["row"].to_numpy()
     fold = other.prepared.train_column("fold")
-    assert (fold[rows] == -2).all()
+    assert (fold[rows] == RANDOM).all()
     train = other.prepared.rows["train"]
     trained = {
         row[side]

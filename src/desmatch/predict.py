@@ -48,8 +48,9 @@ def predict_run(prepared: Prepared, recipe: Recipe, model_folder: Path, folder: 
     _write(
         folder / TEST, {"row": np.arange(len(known)), "has_known_query": known, **_columns(test)}
     )
+    train = prepared.encode("train")
     held_out = np.flatnonzero(prepared.train_column("fold") == fold)
-    validation = score_pairs(model, prepared.encode("train").take(held_out))
+    validation = score_pairs(model, train.take(held_out))
     labels = prepared.train_column("label")[held_out]
     groups = prepared.train_column("group")[held_out]
     evaluations = read_evaluations(model_folder) if recipe_keeps_best(recipe) else [validation]
@@ -69,7 +70,7 @@ def predict_run(prepared: Prepared, recipe: Recipe, model_folder: Path, folder: 
             "group": prepared.train_column("group")[taken],
             "has_known_query": has_known_query(prepared, "train", fold)[taken],
         }
-        logits = score_pairs(model, prepared.encode("train").take(taken))
+        logits = score_pairs(model, train.take(taken))
         _write(folder / RANDOM_ROWS, {**random, **_columns(logits)})
 
 
