@@ -1,10 +1,12 @@
 """What counting ids alone reaches: TF-IDF and logistic regression on a run's own folds.
 
-    python benchmarks/bench_lexical.py [--data DIR] [--labels FILE] [--quick]
+    python benchmarks/bench_lexical.py [--data DIR] [--labels FILE] [--all-folds] [--quick]
 
 The features of a pair are the product and the absolute difference of its texts' TF-IDF vectors.
 The AUC is of the fold that a run with the same --folds holds out, and of the test where its labels
-are given. The last line has the same figures as JSON.
+are given. With --all-folds every fold of components is held out in turn, and beside them as many
+rows drawn one by one: where those are told apart better, components are a lower bound for a test
+that was split off row by row. The last line has the same figures as JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import hstack
@@ -29,6 +31,7 @@ from desmatch.recipe import Recipe, ValidationConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from numpy.typing import NDArray
 
 
 def pair_features(vectorizer: TfidfVectorizer, rows: Dataset) -> Any:  # noqa: ANN401 - sparse
@@ -37,35 +40,84 @@ def pair_features(vectorizer: TfidfVectorizer, rows: Dataset) -> Any:  # noqa: A
     return hstack([a.multiply(b), abs(a - b)]).tocsr()
 
 
-def measure(data: Path, folds: int, labels_file: Path | None, max_rows: int) -> dict[str, Any]:
-    """Fit on the rows outside the first fold; return the figures."""
+class Lexical(NamedTuple):
+    """All rows as features, and the folds a run would make.
+
+    Attributes:
+        train: (B, 2 * ids), sparse.
+        test: (T, 2 * ids), sparse.
+        prepared: Labels, folds and texts.
+    """
+
+    train: Any
+    test: Any
+    prepared: Prepared
+
+
+def read_features(data: Path, folds: int) -> Lexical:
+    """Prepare the files as a run does and weigh the ids of all of them."""
     recipe = Recipe(validation=ValidationConfig(num_folds=folds))
     with tempfile.TemporaryDirectory() as folder:
         prepare(find_sources(data), recipe, Path(folder))
         prepared = Prepared.load(Path(folder))
-        started = time.perf_counter()
         texts = [
             text for role in ROLES for side in ("a", "b") for text in prepared.rows[role][side]
         ]
         vectorizer = TfidfVectorizer(token_pattern=r"\S+").fit(texts)
-        features = pair_features(vectorizer, prepared.rows["train"])
-        labels = prepared.train_column("label")
-        fit_rows = np.flatnonzero(training_mask(prepared, 0))[:max_rows]
-        model = LogisticRegression(max_iter=1000).fit(features[fit_rows], labels[fit_rows])
-        held_out = np.flatnonzero(prepared.train_column("fold") == 0)
-        scores = model.decision_function(features[held_out])
-        groups = prepared.train_column("group")[held_out]
-        interval = bootstrap_auc(labels[held_out], scores, groups, rng=np.random.default_rng(0))
-        figures = {
-            "validation_auc": roc_auc(labels[held_out], scores),
-            "validation_interval": [*interval],
-            "validation_rows": len(held_out),
-        }
-        if labels_file is not None:
-            test_scores = model.decision_function(pair_features(vectorizer, prepared.rows["test"]))
-            test_labels = read_labels(labels_file, expected_rows=len(test_scores))
-            figures["test_auc"] = roc_auc(test_labels, test_scores)
-    return {**figures, "seconds": time.perf_counter() - started}
+        train, test = (pair_features(vectorizer, prepared.rows[role]) for role in ROLES[:2])
+    return Lexical(train, test, prepared)
+
+
+def fit(lexical: Lexical, rows: NDArray[np.int64]) -> LogisticRegression:
+    """Fit on the given labelled rows."""
+    labels = lexical.prepared.train_column("label")
+    return LogisticRegression(max_iter=1000).fit(lexical.train[rows], labels[rows])
+
+
+def first_fold(lexical: Lexical, labels_file: Path | None, max_rows: int) -> dict[str, Any]:
+    """Fit on the rows outside the first fold; return the figures of the fold and of the test."""
+    prepared = lexical.prepared
+    labels = prepared.train_column("label")
+    model = fit(lexical, np.flatnonzero(training_mask(prepared, 0))[:max_rows])
+    held_out = np.flatnonzero(prepared.train_column("fold") == 0)
+    scores = model.decision_function(lexical.train[held_out])
+    groups = prepared.train_column("group")[held_out]
+    interval = bootstrap_auc(labels[held_out], scores, groups, rng=np.random.default_rng(0))
+    figures = {
+        "validation_auc": roc_auc(labels[held_out], scores),
+        "validation_interval": [*interval],
+        "validation_rows": len(held_out),
+    }
+    if labels_file is not None:
+        test_scores = model.decision_function(lexical.test)
+        test_labels = read_labels(labels_file, expected_rows=len(test_scores))
+        figures["test_auc"] = roc_auc(test_labels, test_scores)
+    return figures
+
+
+def all_folds(lexical: Lexical, folds: int, max_rows: int) -> list[dict[str, float]]:
+    """Hold out every fold of components, and draws of as many rows one by one."""
+    prepared = lexical.prepared
+    labels, fold = prepared.train_column("label"), prepared.train_column("fold")
+    graph = prepared.graph("train")
+    rng = np.random.default_rng(0)
+    lines = []
+    for number in range(folds):
+        at_random = np.zeros(len(labels), bool)
+        at_random[rng.permutation(len(labels))[: (fold == number).sum()]] = True
+        line: dict[str, float] = {"fold": number}
+        for name, held_out, may_train in (
+            ("components", fold == number, training_mask(prepared, number)),
+            ("rows", at_random, ~at_random),
+        ):
+            model = fit(lexical, np.flatnonzero(may_train)[:max_rows])
+            scores = model.decision_function(lexical.train[held_out])
+            line[name] = roc_auc(labels[held_out], scores)
+            texts = np.concatenate([graph.a[may_train], graph.b[may_train]])
+            known = np.isin(graph.a[held_out], texts) | np.isin(graph.b[held_out], texts)
+            line[f"{name}_known"] = float(known.mean())
+        lines.append(line)
+    return lines
 
 
 def main() -> None:
@@ -74,15 +126,31 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/sample"))
     parser.add_argument("--labels", type=Path, help="labels of the test, one a line")
     parser.add_argument("--folds", type=int, default=10)
+    parser.add_argument("--all-folds", action="store_true", help="hold out every fold in turn")
     parser.add_argument("--quick", action="store_true", help="fit on 2,000 rows")
     options = parser.parse_args()
     max_rows = 2000 if options.quick else 10**9
-    figures = measure(options.data, options.folds, options.labels, max_rows)
+    started = time.perf_counter()
+    lexical = read_features(options.data, options.folds)
+    figures = first_fold(lexical, options.labels, max_rows)
     low, high = figures["validation_interval"]
     print(f"{'figure':<28} value")
     print(f"{'validation AUC':<28} {figures['validation_auc']:.4f} ({low:.4f} to {high:.4f})")
     if "test_auc" in figures:
         print(f"{'test AUC':<28} {figures['test_auc']:.4f}")
+    if options.all_folds:
+        figures["folds"] = all_folds(lexical, options.folds, max_rows)
+        print(
+            f"\n{'fold':<6}{'AUC, components':>17}{'AUC, rows':>12}{'rows with a known query':>25}"
+        )
+        for line in figures["folds"]:
+            print(f"{line['fold']:<6}{line['components']:>17.4f}{line['rows']:>12.4f}"
+                  f"{line['rows_known']:>25.1%}")  # fmt: skip
+        means = {name: np.mean([line[name] for line in figures["folds"]])
+                 for name in ("components", "rows", "rows_known")}  # fmt: skip
+        print(f"{'mean':<6}{means['components']:>17.4f}{means['rows']:>12.4f}"
+              f"{means['rows_known']:>25.1%}")  # fmt: skip
+    figures["seconds"] = time.perf_counter() - started
     print(f"{'time (s)':<28} {figures['seconds']:.1f}")
     print(json.dumps(figures))
 

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from desmatch.data.split import RANDOM
-from desmatch.errors import UserError
 from desmatch.evaluate import RandomRows, expected_test_figures
 from desmatch.pipeline import execute, load_run
 from desmatch.recipe import Recipe
@@ -37,12 +36,6 @@ def test_known_queries_count_as_in_the_test():
     assert frequent["expected_test_auc"] == pytest.approx(truth["expected_test_auc"], abs=0.015)
     low, high = frequent["interval"]
     assert low < truth["expected_test_auc"] < high
-
-
-def test_too_few_rows_are_an_error():
-    rows = random_rows(known_share=0.5, known_of_them=1.0)
-    with pytest.raises(UserError, match=r"set --validation.random_share higher, or to 0"):
-        expected_test_figures(rows, RECIPE, test_size=10)
 
 
 def test_a_run_holds_single_rows_out(finished_run, tmp_path):

@@ -120,6 +120,14 @@ def test_a_missing_source_is_named(tiny_recipe, tmp_path):
         execute(run)
 
 
+def test_refused_rows_leave_no_run_behind(tiny_recipe, sample_folder, tmp_path):
+    (tmp_path / "train.tsv").write_text("1 2\t3\tmaybe\n")
+    sources = Sources((tmp_path / "train.tsv",), sample_folder / "test.tsv")
+    with pytest.raises(UserError, match=r"train\.tsv:1"):
+        execute(Run(tmp_path / "run", tiny_recipe, sources))
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="no run"):
         load_run(tmp_path)

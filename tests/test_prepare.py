@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from desmatch.data.split import CUT
+from desmatch.data.split import CUT, RANDOM
 from desmatch.errors import UserError
 from desmatch.prepare import FIGURES, Prepared, Sources, prepare, training_mask
 from desmatch.recipe import Recipe, ValidationConfig
@@ -83,6 +83,19 @@ def test_labels_that_cannot_validate_are_refused(tmp_path, train, reason):
     ]
     assert refusals
     assert all(reason in refusal and "train: " in refusal for refusal in refusals)
+
+
+def test_random_rows_that_cannot_stand_for_a_test_are_refused_before_any_training(tmp_path):
+    apart = [f"{row}\t{row + 1000}\t{row % 2}" for row in range(40)]
+    with pytest.raises(UserError, match=r"set --validation.random_share higher, or to 0"):
+        prepared_of(tmp_path, apart, random_share=0.5)  # no row shares a query with another
+
+
+def test_random_rows_of_both_kinds_are_held_out(tmp_path):
+    chains = [f"{row // 3}\t{row + 1000}\t{row // 2 % 2}" for row in range(90)]
+    train = chains + [f"{row + 5000}\t{row + 6000}\t{row % 2}" for row in range(60)]
+    fold = Prepared.load(prepared_of(tmp_path, train, random_share=0.3)).train_column("fold")
+    assert (fold == RANDOM).sum() == pytest.approx(0.3 * (fold != 0).sum(), abs=1)
 
 
 def refusal_of(folder, train, fold):

@@ -262,12 +262,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     from desmatch.console import describe_figures
     from desmatch.evaluate import figures_on_labels
     from desmatch.pipeline import load_run
+    from desmatch.predict import TEST
 
     run = load_run(options.run)
     if options.labels is None:
         _stage(options)
     else:
-        predictions, groups = run.folder / "predictions", run.prepared.graph("test").pair_component
+        predictions = run.folder / "predictions" / TEST
+        groups = run.prepared.graph("test").pair_component
         figures = figures_on_labels(options.labels, predictions, groups, run.recipe)
         print(describe_figures(f"AUC on {options.labels}", figures))
     print(_summary(run))

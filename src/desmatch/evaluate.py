@@ -100,16 +100,11 @@ def expected_test_figures(rows: RandomRows, recipe: Recipe, *, test_size: int) -
     Rows with a known query and rows without one count for as much as in the test
     (post-stratification), whatever their share among the rows held out.
 
-    Raises:
-        UserError: The rows are too few to have both labels, or either kind of row.
+    `prepare` has seen to it that the rows show both labels, and both rows with a known query and
+    without one.
     """
     known = rows.has_known_query
     share = float(known.mean())
-    if len(np.unique(rows.labels)) < 2 or not 0 < share < 1:
-        raise UserError(
-            f"{len(known)} rows held out at random do not show both labels, or both rows with and "
-            "without a known query; set --validation.random_share higher, or to 0"
-        )
     weights = np.where(known, rows.known_share / share, (1 - rows.known_share) / (1 - share))
     interval = prediction_interval(
         rows.labels,
@@ -187,20 +182,20 @@ def read_labels(path: Path, *, expected_rows: int) -> NDArray[np.int8]:
 
 
 def figures_on_labels(
-    path: Path, predictions: Path, groups: NDArray[np.int32], recipe: Recipe
+    path: Path, test_predictions: Path, groups: NDArray[np.int32], recipe: Recipe
 ) -> dict[str, Any]:
     """Return the AUC of the test's scores on labels that no stage has read.
 
     Args:
         path: One label a line, in the order of the test.
-        predictions: The run's folder of predictions.
+        test_predictions: The run's predictions for the test.
         groups: (T,), component of each row of the test.
         recipe: Its seed and its number of bootstrap samples are used.
 
     Raises:
         UserError: The labels do not fit the scores, or are all alike.
     """
-    scores = read_column(predictions / "test.parquet", "score")
+    scores = read_column(test_predictions, "score")
     labels = read_labels(path, expected_rows=len(scores))
     if len(np.unique(labels)) < 2:
         raise UserError(f"{path}: every label is {labels[0]}; an AUC needs both labels")

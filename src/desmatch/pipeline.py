@@ -227,9 +227,8 @@ def execute(run: Run, *, only: str | None = None) -> None:
     """
     from desmatch.train.processes import is_main_process, wait_for_everyone
 
-    if is_main_process():
-        write_text(run.folder / RECIPE, recipe_to_yaml(run.recipe))
-        write_json(run.folder / SOURCES, sources_to_json(run))
+    if is_main_process() and only not in (None, "prepare"):
+        _describe(run)
     for stage in STAGES:
         if not stage.is_wanted(run.recipe) or only not in (None, stage.name):
             continue
@@ -239,11 +238,19 @@ def execute(run: Run, *, only: str | None = None) -> None:
         wait_for_everyone()
         if is_finished:
             run.say(f"{stage.name}: {folder.path} still holds, skipped")
-            continue
-        if folder.path.is_dir():
-            run.say(f"{stage.name}: its inputs or options have changed, made again")
-        _act(run, stage, folder)
+        else:
+            if folder.path.is_dir():
+                run.say(f"{stage.name}: its inputs or options have changed, made again")
+            _act(run, stage, folder)
+        if is_main_process() and stage.name == "prepare":
+            _describe(run)  # not before: files that are refused leave no run behind
         wait_for_everyone()
+
+
+def _describe(run: Run) -> None:
+    """Write what a later command needs to go on with the run."""
+    write_text(run.folder / RECIPE, recipe_to_yaml(run.recipe))
+    write_json(run.folder / SOURCES, sources_to_json(run))
 
 
 def _act(run: Run, stage: Stage, folder: StageFolder) -> None:

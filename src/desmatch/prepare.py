@@ -146,7 +146,7 @@ def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = 
             a malformed row of the test is always an error, since each needs a score.
 
     Raises:
-        UserError: Malformed rows, or too few labelled ones to hold a fold out.
+        UserError: Malformed rows, or too few labelled ones to hold a fold or single rows out.
     """
     disable_progress_bar()
     rows, rejected = _read(sources, skip_bad=skip_bad)
@@ -162,6 +162,8 @@ def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = 
         share=recipe.validation.random_share,
         rng=generator(recipe.seed, "random rows"),
     )
+    if recipe.validation.random_share:
+        _require_both_kinds(graph, fold, labels, recipe.validation.fold)
     rows["train"] = rows["train"].add_column("fold", fold).add_column("group", folds.group)
     for role in ROLES:
         if len(rows[role]):  # datasets cannot load an empty table again
@@ -228,6 +230,21 @@ def _split(graph: QueryGraph, labels: NDArray[np.int8], recipe: Recipe) -> Folds
             "--validation.num_folds lower"
         )
     return folds
+
+
+def _require_both_kinds(
+    graph: QueryGraph, fold: NDArray[np.int32], labels: NDArray[np.int8], held_out: int
+) -> None:
+    """Refuse rows held out one by one that cannot stand for a test, before anything trains."""
+    trains = (fold != held_out) & (fold >= 0)
+    known = np.isin(np.arange(graph.num_texts), np.stack([graph.a[trains], graph.b[trains]]))
+    taken = fold == RANDOM
+    has_known = known[graph.a[taken]] | known[graph.b[taken]]
+    if len(np.unique(labels[taken])) < 2 or len(np.unique(has_known)) < 2:
+        raise UserError(
+            f"train: {taken.sum()} rows held out at random do not show both labels, or both rows "
+            "with and without a known query; set --validation.random_share higher, or to 0"
+        )
 
 
 def _file_figures(

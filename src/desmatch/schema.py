@@ -1,4 +1,4 @@
-"""The nouns of the project: ids of two kinds, pairs, special tokens."""
+"""The nouns of the project: raw ids, pairs, special tokens."""
 
 from __future__ import annotations
 
@@ -7,12 +7,6 @@ from typing import NamedTuple, NewType
 
 RawId = NewType("RawId", str)
 """An id as the organiser published it: any token without white space, a number in the contest."""
-
-TokenId = NewType("TokenId", int)
-"""A row of the model's embedding."""
-
-IGNORE_INDEX = -100
-"""The label of a position that has no loss."""
 
 
 class Special(IntEnum):
