@@ -57,7 +57,7 @@ def tiny_recipe():
 
 @pytest.fixture(scope="session")
 def _tiny_model():
-    from desmatch.model.masked_lm import build_model
+    from desmatch.model.checkpoints import build_model
     from desmatch.recipe import ModelConfig
     from desmatch.runs import seed_everything
 

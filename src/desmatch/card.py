@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import platform
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from desmatch.prepare import FIGURES
-from desmatch.runs import read_json, revision, usable_cores
+from desmatch.runs import processor_name, read_json, revision, usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from desmatch.recipe import Recipe
 
@@ -103,13 +103,4 @@ def machine_text(recipe: Recipe) -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, {usable_cores()} processor cores"
     threads = recipe.machine.num_threads or torch.get_num_threads()
-    return f"{_processor()}, {usable_cores()} cores, {threads} threads"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return f"{processor_name()}, {usable_cores()} cores, {threads} threads"

@@ -13,13 +13,14 @@ import numpy as np
 
 from desmatch.data.vocabulary import Vocabulary
 from desmatch.errors import UserError
-from desmatch.model.masked_lm import load_model
+from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.pipeline import RECIPE, load_run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from transformers import PreTrainedModel
+
+    from desmatch.model.heads import MatchForPairs
 
 Text = str | Sequence[int] | Sequence[str]
 """Ids separated by spaces, or a sequence of ids."""
@@ -29,7 +30,7 @@ class PairMatcher:
     """A trained model with its vocabulary.
 
     Args:
-        model: A masked language model with label tokens.
+        model: With either kind of pair head.
         vocabulary: The vocabulary it was trained with.
 
     Example:
@@ -41,7 +42,7 @@ class PairMatcher:
     classes_: NDArray[np.int64] = np.array([0, 1])
     """The labels, in the order of `predict_proba`'s columns."""
 
-    def __init__(self, model: PreTrainedModel, vocabulary: Vocabulary) -> None:
+    def __init__(self, model: MatchForPairs, vocabulary: Vocabulary) -> None:
         self.model = model.eval()
         self.vocabulary = vocabulary
 

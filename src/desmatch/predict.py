@@ -15,7 +15,7 @@ from desmatch.data.read import read_pairs
 from desmatch.data.split import RANDOM
 from desmatch.data.vocabulary import Vocabulary
 from desmatch.metrics.roc import roc_auc
-from desmatch.model.masked_lm import load_model
+from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.prepare import Prepared, column, has_known_query
 from desmatch.runs import atomic_write, generator

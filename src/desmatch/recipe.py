@@ -16,7 +16,13 @@ from desmatch.errors import UserError, listed, nearest
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that are part of the package, one YAML file each."""
 
-Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+Schedule = Literal[
+    "linear", "cosine", "constant", "constant_with_warmup", "inverse_time", "inverse_square"
+]
+
+Initialization = Literal[
+    "bert", "arithmetic", "geometric", "quadratic", "fan-in", "fan-out", "deepnorm"
+]
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -85,14 +91,14 @@ class ValidationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The encoder; with `init` its shape is the checkpoint's and only the dropouts are ours."""
+    """The encoder; with `init` its shape, positions and activation are the checkpoint's."""
 
     init: str | None = None
     """Folder of a BERT or RoFormer checkpoint with its vocab.txt; none: random weights."""
     reference_counts: str | None = None
     """JSON file, token to frequency in an open corpus: aligns the embeddings of `init` by rank."""
-    architecture: Literal["bert", "roformer"] = "bert"
-    """Positions without `init`: absolute (bert) or rotary (roformer)."""
+    position: Literal["absolute", "relative", "rotary"] = "absolute"
+    """Positions without `init`: a table (BERT), distances (NEZHA) or rotations (RoFormer)."""
     hidden_size: int = 256
     """Width D."""
     num_hidden_layers: int = 4
@@ -105,6 +111,20 @@ class ModelConfig:
     """Dropout after embeddings, attention and feed-forward blocks."""
     attention_probs_dropout_prob: float = 0.1
     """Dropout of the attention's probabilities."""
+    norm: Literal["post", "pre", "deepnorm"] = "post"
+    """Where the norm stands beside a residual branch; a checkpoint is post or becomes deepnorm."""
+    deepnorm_rule: Literal["paper", "adam"] = "paper"
+    """Strength of deepnorm's straight path: (2N)^(1/4), or (2N)^(1/2) for Adam; N layers."""
+    initialization: Initialization = "bert"
+    """How matrices without a checkpoint start: BERT's 0.02, or a variance by their two sides."""
+    mlm_head_dense: bool = True
+    """Whether the masked-language-model head has its dense layer and norm."""
+    head: Literal["label-tokens", "classifier"] = "label-tokens"
+    """Where a label is read: [NO] or [YES] at [CLS], or a classifier of two logits."""
+    pooling: Literal["cls", "mean", "cls-mean"] = "cls"
+    """What the classifier sees: [CLS], the mean over a pair's tokens, or both side by side."""
+    num_dropout_samples: int = 1
+    """Dropout masks of the classifier in a training step; their losses are averaged."""
 
     def __post_init__(self) -> None:
         """Refuse shapes that no encoder has."""
@@ -123,6 +143,26 @@ class ModelConfig:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"model.{name}", value, "a share in [0, 1)")
+        samples = self.num_dropout_samples
+        _require(samples >= 1, "model.num_dropout_samples", samples, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AmosConfig:
+    """Settings of Amos beside its rate."""
+
+    beta: float = 0.999
+    """Decay of the mean square of gradients."""
+    momentum: float = 0.0
+    """Decay of a running mean of the updates; 0: none, and no memory for it."""
+    initial_b: float = 0.0
+    """Where the decay's own clock starts; the larger, the nearer weights stay to their start."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        for name in ("beta", "momentum"):
+            _require(0 <= getattr(self, name) < 1, f"amos.{name}", getattr(self, name), "in [0, 1)")
+        _require(self.initial_b >= 0, "amos.initial_b", self.initial_b, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +173,24 @@ class TrainingConfig:
     """Passes over the rows of the stage; 0 leaves the stage out."""
     batch_size: int = 64
     """Pairs a step and process."""
+    optimizer: Literal["adamw", "amos"] = "adamw"
+    """AdamW, or Amos (arXiv 2210.11693), which decays weights and rate by itself."""
     learning_rate: float = 1e-4
-    """Peak learning rate of AdamW."""
+    """Peak learning rate; for Amos its global rate, about 1 / sqrt(number of batches)."""
     lr_scheduler_type: Schedule = "linear"
     """Shape of the learning rate after the warm-up."""
-    warmup_ratio: float = 0.05
-    """Share of the steps over which the learning rate rises from 0."""
+    half_life: float = 0.0
+    """Steps after the warm-up at which the schedules inverse_time and inverse_square are one half;
+    0: a third of the stage."""
+    scale: Literal["none", "model"] = "none"
+    """AdamW's steps as they are, or in units of each parameter's deviation."""
+    warmup_ratio: float | None = None
+    """Share of the steps over which the learning rate rises from 0; none: 0.05, without need of
+    one (pre-norm) 0."""
     weight_decay: float = 0.01
-    """Decoupled weight decay of matrices and embeddings."""
+    """Decoupled weight decay of matrices and embeddings; Amos has its own."""
+    amos: AmosConfig = field(default_factory=lambda: AmosConfig())
+    """Amos' further settings."""
     max_grad_norm: float = 1.0
     """Gradients longer than this are shortened to it."""
     num_evaluations: int = 4
@@ -156,13 +206,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
-        for name, low in (("num_train_epochs", 0), ("label_weight", 0), ("weight_decay", 0)):
-            value = getattr(self, name)
-            _require(value >= low, name, value, f"{low} or more")
+        for name in ("num_train_epochs", "label_weight", "weight_decay", "half_life"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("batch_size", "num_evaluations"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for name in ("mlm_probability", "swap_probability", "warmup_ratio"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a share in [0, 1)")
+            value = getattr(self, name)
+            _require(value is None or 0 <= value < 1, name, value, "a share in [0, 1)")
         for name in ("learning_rate", "max_grad_norm"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
 

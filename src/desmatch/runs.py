@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 from contextlib import contextmanager
@@ -183,6 +184,16 @@ def revision() -> str:
         check=False,
     )
     return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def processor_name() -> str:
+    """Return what the processor calls itself."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:

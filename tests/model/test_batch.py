@@ -1,10 +1,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from desmatch.data.batches import assemble
-from desmatch.model.batch import UNLABELED, TrainingBatches, TrainingRows, Vocabularies, pad
+from desmatch.data.pack import ROW_LENGTH, pack
+from desmatch.model.batch import (
+    UNLABELED,
+    TrainingBatches,
+    TrainingRows,
+    Vocabularies,
+    lay_out,
+)
+from desmatch.model.heads import model_inputs
 from desmatch.recipe import TrainingConfig
 from desmatch.schema import Special
 from tests.conftest import encode_lists
@@ -21,14 +30,42 @@ def batches(**changes):
     return TrainingBatches(rows, config, Vocabularies(7, 40), seed=5, stage="pretrained")
 
 
-def test_padding_is_masked_and_cells_find_every_token():
-    flat = assemble(encode_lists(PAIRS), np.array([0, 1]), np.array([False, False]))
-    padded = pad(flat)
-    assert padded.input_ids.shape == padded.attention_mask.shape == (2, 7)
-    assert padded.input_ids.flatten()[padded.cells].tolist() == flat.ids.tolist()
-    assert padded.attention_mask.sum(dim=1).tolist() == flat.lengths.tolist()
-    assert padded.input_ids[1, 6] == Special.PAD
-    assert padded.attention_mask[1, 6] == 0
+def tokens_of(row):
+    """A pair of the toy rows as its tokens, unswapped."""
+    a, b = PAIRS[row]
+    return (int(Special.CLS), *a, int(Special.SEP), *b, int(Special.SEP))
+
+
+@pytest.mark.parametrize("row_length", [1, 8, 14, ROW_LENGTH])
+def test_cells_find_every_token_and_the_rest_is_padding(row_length):
+    flat = assemble(encode_lists(PAIRS), np.arange(4), np.zeros(4, bool))
+    packed = lay_out(flat, row_length=row_length)
+    place = pack(flat.lengths, row_length=row_length)
+    for rows in packed.inputs.values():
+        assert rows.shape == (place.num_rows, place.row_length)
+        assert rows.dtype == torch.int64
+    assert packed.input_ids.flatten()[packed.cells].tolist() == flat.ids.tolist()
+    is_padding = torch.ones(packed.input_ids.numel(), dtype=torch.bool)
+    is_padding[packed.cells] = False
+    assert (packed.input_ids.flatten()[is_padding] == Special.PAD).all()
+    assert (packed.attention_mask.flatten()[is_padding] == 0).all()
+    assert (packed.attention_mask.flatten()[packed.cells] > 0).all()
+
+
+def test_cells_of_a_pair_carry_its_number_and_their_places_in_it():
+    flat = assemble(encode_lists(PAIRS), np.arange(4), np.zeros(4, bool))
+    packed = lay_out(flat, row_length=14)
+    assert len(packed.input_ids) == 2  # 7, 6, 8 and 5 tokens
+    for number, length in enumerate(flat.lengths.tolist(), start=1):
+        found = packed.attention_mask == number
+        assert packed.position_ids[found].tolist() == list(range(length))
+        assert found.any(dim=1).sum() == 1  # row
+    assert packed.attention_mask.max() == len(PAIRS)
+
+
+def test_the_model_takes_all_of_a_batch_but_the_labels():
+    batch = batches()[0]
+    assert batch.keys() - model_inputs(batch).keys() == {"masked_labels", "pair_labels"}
 
 
 def test_an_epoch_predicts_the_label_of_every_labelled_row_once():
@@ -38,14 +75,32 @@ def test_an_epoch_predicts_the_label_of_every_labelled_row_once():
     assert all(len(items[step]["masked_labels"]) == 0 for step in range(2))
 
 
-def test_positions_point_at_cls_of_labelled_rows_after_the_masked_tokens():
-    for step in range(len(items := batches(mlm_probability=0.5))):
+def test_cells_point_at_masked_tokens_and_at_cls_of_labelled_rows():
+    items = batches(mlm_probability=0.5)
+    for step in range(len(items)):
         batch = items[step]
-        num_masked = len(batch["masked_labels"])
-        at_cls = batch["positions"][num_masked:]
-        assert (batch["input_ids"].flatten()[at_cls] == Special.CLS).all()
-        assert len(at_cls) == len(batch["pair_labels"])
+        tokens = batch["input_ids"].flatten()
+        assert (tokens[batch["pair_cells"]] == Special.CLS).all()
+        assert len(batch["pair_cells"]) == len(batch["pair_labels"])
+        assert len(batch["masked_cells"]) == len(batch["masked_labels"])
         assert (batch["masked_labels"] > Special.YES).all()
+
+
+def test_without_noise_every_text_is_where_its_label_points():
+    batch = batches(mlm_probability=0.0, swap_probability=0.0, batch_size=4)[0]
+    found = {}
+    for cell, label in zip(batch["pair_cells"], batch["pair_labels"], strict=True):
+        is_pair = batch["attention_mask"] == batch["attention_mask"].flatten()[cell]
+        found[tuple(batch["input_ids"][is_pair].tolist())] = label.item()
+    assert found == {tokens_of(0): 1, tokens_of(2): 0}
+
+
+def test_masked_labels_are_the_tokens_that_were_there():
+    noisy = batches(mlm_probability=0.6, swap_probability=0.0, batch_size=4)[0]
+    plain = batches(mlm_probability=0.0, swap_probability=0.0, batch_size=4)[0]
+    tokens = plain["input_ids"].flatten()[noisy["masked_cells"]]
+    assert len(tokens) > 3
+    assert noisy["masked_labels"].tolist() == tokens.tolist()
 
 
 def test_a_batch_is_a_function_of_seed_stage_and_step():
@@ -63,10 +118,9 @@ def test_noise_and_order_are_drawn_anew_in_every_epoch():
 
 
 def test_swap_probability_zero_never_swaps():
-    items = batches(mlm_probability=0.0, swap_probability=0.0, batch_size=4)
-    rows = {tuple(row[row != Special.PAD].tolist()) for row in items[0]["input_ids"]}
-    cls, sep = int(Special.CLS), int(Special.SEP)
-    assert rows == {(cls, *a, sep, *b, sep) for a, b in PAIRS}
+    batch = batches(mlm_probability=0.0, swap_probability=0.0, batch_size=4)[0]
+    texts = [batch["input_ids"][batch["attention_mask"] == pair] for pair in range(1, 5)]
+    assert {tuple(text.tolist()) for text in texts} == {tokens_of(row) for row in range(4)}
 
 
 def test_the_number_of_steps_is_a_multiple_of_the_evaluations():

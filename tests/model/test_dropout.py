@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from desmatch.model.dropout import BANK_SIZE, BankDropout, use_bank_dropout
+from desmatch.model.dropout import BANK_SIZE, BankDropout, Dropout, use_bank_dropout
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -32,6 +32,17 @@ def test_masks_are_a_function_of_the_seed_and_differ_between_calls():
     assert not torch.equal(first, second)
 
 
+@pytest.mark.parametrize("dropout", [Dropout, BankDropout])
+def test_a_branch_is_dropped_out_before_it_is_added(dropout):
+    residual, branch = torch.randn(40, 50), torch.randn(40, 50)
+    drop = dropout(0.25)
+    torch.manual_seed(2)
+    added = drop.add(residual, branch)
+    torch.manual_seed(2)
+    torch.testing.assert_close(added, residual + drop(branch))
+    torch.testing.assert_close(drop.eval().add(residual, branch), residual + branch)
+
+
 def test_evaluation_and_p_zero_change_nothing():
     x = torch.randn(7)
     assert BankDropout(0.3).eval()(x) is x
@@ -46,8 +57,8 @@ def test_a_tensor_larger_than_the_bank_is_dropped_out_too():
 def test_all_dropouts_of_a_model_are_replaced_and_its_weights_stay(tiny_model):
     before = {name: tensor.clone() for name, tensor in tiny_model.state_dict().items()}
     use_bank_dropout(tiny_model)
-    assert not any(isinstance(module, torch.nn.Dropout) for module in tiny_model.modules())
-    assert sum(isinstance(module, BankDropout) for module in tiny_model.modules()) == 7
+    found = [module for module in tiny_model.modules() if isinstance(module, torch.nn.Dropout)]
+    assert [type(module) for module in found] == [BankDropout] * 7
     assert all(
         torch.equal(tensor, before[name]) for name, tensor in tiny_model.state_dict().items()
     )

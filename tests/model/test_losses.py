@@ -41,16 +41,20 @@ def test_rows_without_labels_give_the_masked_loss_alone():
     torch.testing.assert_close(loss, F.cross_entropy(masked, masked_labels))
 
 
+@pytest.mark.parametrize("num_samples", [None, 3])
 @pytest.mark.parametrize("loss", ["joint", "label"])
-def test_nothing_to_predict_is_no_loss_and_no_nan(loss):
+def test_nothing_to_predict_is_no_loss_and_no_nan(loss, num_samples):
     masked, masked_labels, pairs, _ = draw(num_masked=0, num_pairs=0)
     none = torch.empty(0, dtype=torch.int64)
+    if num_samples is not None:
+        pairs = pairs.expand(num_samples, -1, -1)
     value = (
         joint_loss(masked, masked_labels, pairs, none)
         if loss == "joint"
         else label_loss(pairs, none)
     )
     assert value.item() == 0.0
+    value.backward()
 
 
 def test_label_loss_is_the_binary_cross_entropy_of_the_difference():
@@ -65,3 +69,30 @@ def test_label_loss_touches_no_other_token():
     label_loss(pairs, pair_labels).backward()
     others = [row for row in range(12) if row not in (Special.NO, Special.YES)]
     assert pairs.grad[:, others].abs().max() == 0
+
+
+def test_two_columns_of_a_classifier_are_its_two_labels():
+    _, _, pairs, pair_labels = draw(vocab_size=12)
+    two = pairs[:, :2]
+    torch.testing.assert_close(
+        label_loss(two, pair_labels, first_label_column=0), F.cross_entropy(two, pair_labels)
+    )
+
+
+def test_a_classifier_and_masked_tokens_have_one_mean():
+    masked, masked_labels, pairs, pair_labels = draw(num_masked=5, num_pairs=3)
+    two = pairs[:, :2]
+    loss = joint_loss(masked, masked_labels, two, pair_labels, first_label_column=0, label_weight=2)
+    expected = (
+        5 * F.cross_entropy(masked, masked_labels) + 2 * 3 * F.cross_entropy(two, pair_labels)
+    ) / (5 + 2 * 3)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_losses_of_bf16_logits_are_taken_in_fp32():
+    masked, masked_labels, pairs, pair_labels = draw()
+    rounded = masked.bfloat16(), pairs.bfloat16()
+    loss = joint_loss(rounded[0], masked_labels, rounded[1], pair_labels)
+    expected = joint_loss(rounded[0].float(), masked_labels, rounded[1].float(), pair_labels)
+    torch.testing.assert_close(loss, expected, atol=0, rtol=0)
+    assert loss.dtype == torch.float32

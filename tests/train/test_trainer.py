@@ -5,13 +5,21 @@ import copy
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from desmatch.errors import UserError
-from desmatch.model.batch import UNLABELED, TrainingBatches, TrainingRows, Vocabularies
-from desmatch.model.masked_lm import load_model
+from desmatch.model.batch import (
+    UNLABELED,
+    TrainingBatches,
+    TrainingRows,
+    Vocabularies,
+)
+from desmatch.model.checkpoints import build_model, load_model
+from desmatch.model.heads import model_inputs
 from desmatch.model.scoring import score_pairs
-from desmatch.recipe import MachineConfig, TrainingConfig
+from desmatch.recipe import MachineConfig, ModelConfig, TrainingConfig
 from desmatch.runs import StageFolder, seed_everything
+from desmatch.schema import Special
 from desmatch.train.finetune import label_objective
 from desmatch.train.pretrain import joint_objective
 from desmatch.train.trainer import (
@@ -20,10 +28,28 @@ from desmatch.train.trainer import (
     last_checkpoint,
     read_evaluations,
     train_stage,
+    warmup_ratio,
 )
 from tests.conftest import encode_lists
 
 FP32 = MachineConfig(precision="fp32", num_threads=1)
+
+
+EVERY_MODEL = {
+    "label-tokens": {},
+    "classifier": {"head": "classifier", "pooling": "cls-mean", "num_dropout_samples": 3},
+    "pre-norm": {"position": "rotary", "norm": "pre", "mlm_head_dense": False},
+}
+every_model = pytest.mark.parametrize("changes", EVERY_MODEL.values(), ids=EVERY_MODEL)
+
+
+def tiny(**changes):
+    """2 layers, D 16, V 40, with dropout."""
+    seed_everything(0)
+    config = ModelConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, **changes
+    )
+    return build_model(config, vocab_size=40, max_length=32)
 
 
 def toy_rows(num_pairs=48, seed=0):
@@ -70,7 +96,7 @@ def train(model, path, *, stop_after=None, monkeypatch=None, may_resume=False, *
     train_stage(
         model,
         batches,
-        joint_objective(1.0),
+        joint_objective(model, 1.0),
         validation,
         machine=FP32,
         stage=StageFolder(path, "digest", may_resume),
@@ -85,10 +111,14 @@ def same_weights(first, second):
     )
 
 
-def test_the_same_seed_gives_the_same_weights(tiny_model, tmp_path):
-    first, second = (train(tiny_model, tmp_path / name) for name in "ab")
+@every_model
+def test_the_same_seed_gives_the_same_weights(changes, tmp_path):
+    model = tiny(**changes)
+    first, second = (train(model, tmp_path / name, num_train_epochs=2) for name in "ab")
     assert same_weights(first, second)
-    assert not same_weights(first, tiny_model)
+    moved = [name for name, tensor in first.state_dict().items()
+             if not torch.equal(tensor, model.state_dict()[name])]  # fmt: skip
+    assert moved == list(model.state_dict())
 
 
 @pytest.mark.parametrize("keep", ["last", "best"])
@@ -134,10 +164,7 @@ def test_unlabelled_rows_have_no_gradient_from_labels(tiny_model):
     bare = TrainingRows(rows.pairs, np.full(len(rows.labels), UNLABELED, np.int8))
     batches, _ = stage_parts(bare, mlm_probability=0.0)
     batch = batches[0]
-    logits = tiny_model(
-        **{name: batch[name] for name in ("input_ids", "attention_mask", "positions")}
-    ).logits
-    loss = joint_objective(5.0)(logits, batch)
+    loss = joint_objective(tiny_model, 5.0)(tiny_model(**model_inputs(batch)), batch)
     loss.backward()
     assert loss.item() == 0
     assert all(
@@ -145,21 +172,53 @@ def test_unlabelled_rows_have_no_gradient_from_labels(tiny_model):
     )
 
 
-def test_a_tiny_model_learns_eight_pairs_by_heart(tiny_model):
+@every_model
+def test_a_tiny_model_learns_eight_pairs_by_heart(changes):
+    model = tiny(**changes).eval()
     rows = toy_rows(8)
     batches, _ = stage_parts(rows, mlm_probability=0.0, num_train_epochs=150)
-    tiny_model.eval()
-    optimizer = torch.optim.AdamW(tiny_model.parameters(), lr=1e-2)
+    objective = label_objective(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for step in range(150):
         batch = batches[step]
-        logits = tiny_model(
-            **{name: batch[name] for name in ("input_ids", "attention_mask", "positions")}
-        ).logits
-        loss = label_objective(logits, batch)
+        loss = objective(model(**model_inputs(batch)), batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.01
+
+
+@pytest.mark.parametrize("weight", [0.0, 3.0])
+def test_the_joint_objective_counts_a_label_by_its_weight(tiny_model, weight):
+    batch = stage_parts(toy_rows(), mlm_probability=0.3)[0][0]
+    output = tiny_model(**model_inputs(batch))
+    masked = F.cross_entropy(output.logits, batch["masked_labels"], reduction="sum")
+    labels = batch["pair_labels"] + int(Special.NO)
+    pairs = F.cross_entropy(output.pair_logits, labels, reduction="sum")
+    expected = (masked + weight * pairs) / (len(batch["masked_labels"]) + weight * len(labels))
+    torch.testing.assert_close(joint_objective(tiny_model, weight)(output, batch), expected)
+
+
+def test_the_last_stage_trains_labels_alone_though_tokens_are_masked(tiny_model):
+    batch = stage_parts(toy_rows(), mlm_probability=0.3)[0][0]
+    output = tiny_model(**model_inputs(batch))
+    two = output.pair_logits[:, int(Special.NO) : int(Special.YES) + 1]
+    expected = F.cross_entropy(two, batch["pair_labels"])
+    torch.testing.assert_close(label_objective(tiny_model)(output, batch), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "norm", "ratio"),
+    [
+        ({}, "post", 0.05),
+        ({}, "deepnorm", 0.05),
+        ({}, "pre", 0.0),
+        ({"warmup_ratio": 0.2}, "pre", 0.2),
+        ({"warmup_ratio": 0.0}, "post", 0.0),
+    ],
+)
+def test_pre_norm_needs_no_warm_up_unless_the_recipe_says_so(changes, norm, ratio):
+    assert warmup_ratio(TrainingConfig(**changes), norm) == ratio
 
 
 def test_a_saved_stage_scores_like_the_trained_model(finished_run):

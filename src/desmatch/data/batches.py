@@ -12,9 +12,6 @@ from desmatch.schema import Special
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BATCHES_SORTED_TOGETHER = 50
-"""Batches whose rows are sorted by length together; more: less padding and less variety."""
-
 
 class FlatBatch(NamedTuple):
     """Pairs of a batch end to end, each [CLS] first [SEP] second [SEP].
@@ -31,23 +28,17 @@ class FlatBatch(NamedTuple):
 
 
 def plan_epoch(
-    lengths: NDArray[np.int64], *, batch_size: int, rng: np.random.Generator
+    num_rows: int, *, batch_size: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Deal all rows to batches of rows of similar length, in random order.
+    """Deal all rows to batches at random: packed rows need no neighbours of their own length.
 
     Args:
-        lengths: (rows,), tokens of each row.
+        num_rows: Rows of the stage.
         batch_size: Rows a batch; the last batch of an epoch may be smaller.
         rng: Decides who meets whom.
     """
-    order = rng.permutation(len(lengths))
-    stretch = batch_size * BATCHES_SORTED_TOGETHER
-    batches: list[NDArray[np.int64]] = []
-    for start in range(0, len(order), stretch):
-        rows = order[start : start + stretch]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        batches.extend(rows[at : at + batch_size] for at in range(0, len(rows), batch_size))
-    return [batches[index] for index in rng.permutation(len(batches))]
+    order = rng.permutation(num_rows)
+    return [order[at : at + batch_size] for at in range(0, num_rows, batch_size)]
 
 
 def plan_prediction(lengths: NDArray[np.int64], *, batch_size: int) -> list[NDArray[np.int64]]:

@@ -1,6 +1,6 @@
 """The one door from arrays to tensors.
 
-Shapes: B pairs of a batch, L tokens of its longest pair, M masked tokens, R labelled pairs.
+Shapes: R rows of W cells, N tokens, M masked tokens, B labelled pairs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from desmatch.data.batches import FlatBatch, assemble, plan_epoch
 from desmatch.data.corrupt import corrupt
+from desmatch.data.pack import ROW_LENGTH, pack
 from desmatch.data.vocabulary import EncodedPairs, positions_within
 from desmatch.runs import generator
 from desmatch.schema import Special
@@ -23,33 +24,48 @@ if TYPE_CHECKING:
     from desmatch.recipe import TrainingConfig
 
 
-class Padded(NamedTuple):
-    """A batch of pairs, padded to the longest.
+class PackedRows(NamedTuple):
+    """A batch of pairs in rows of one length.
 
     Attributes:
-        input_ids: (B, L), int64.
-        attention_mask: (B, L), int64, 1 at tokens and 0 at padding.
-        cells: (N,), int64, where each token of the flat batch lies in the flattened (B * L,).
+        input_ids: (R, W), int64.
+        attention_mask: (R, W), int64, k at the tokens of the batch's k-th pair, counted from 1,
+            and 0 at padding.
+        position_ids: (R, W), int64, of each token in its pair.
+        cells: (N,), int64, where each token of the flat batch lies in the flattened (R * W,).
     """
 
     input_ids: Tensor
     attention_mask: Tensor
+    position_ids: Tensor
     cells: NDArray[np.int64]
 
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """The three arrays by the names that models take them under."""
+        names = ("input_ids", "attention_mask", "position_ids")
+        return {name: getattr(self, name) for name in names}
 
-def pad(flat: FlatBatch) -> Padded:
-    """Lay a flat batch out as rows of equal length."""
-    num_pairs, longest = len(flat.lengths), int(flat.lengths.max())
-    rows = np.repeat(np.arange(num_pairs), flat.lengths)
-    cells = rows * longest + positions_within(flat.lengths)
-    input_ids = np.full(num_pairs * longest, int(Special.PAD), np.int64)
-    input_ids[cells] = flat.ids
-    mask = np.zeros(num_pairs * longest, np.int64)
-    mask[cells] = 1
-    shape = (num_pairs, longest)
-    return Padded(
-        torch.from_numpy(input_ids.reshape(shape)), torch.from_numpy(mask.reshape(shape)), cells
+
+def lay_out(flat: FlatBatch, *, row_length: int = ROW_LENGTH) -> PackedRows:
+    """Pack a flat batch into rows of `row_length` cells, or longer where a pair is longer."""
+    packed = pack(flat.lengths, row_length=row_length)
+    within = positions_within(flat.lengths)
+    cells = np.repeat(packed.starts, flat.lengths) + within
+    pairs = np.repeat(np.arange(1, len(flat.lengths) + 1), flat.lengths)
+
+    def spread(values: NDArray[np.int64], padding: int) -> Tensor:
+        rows = np.full(packed.num_rows * packed.row_length, padding, np.int64)
+        rows[cells] = values
+        return torch.from_numpy(rows.reshape(packed.num_rows, packed.row_length))
+
+    return PackedRows(
+        spread(flat.ids, int(Special.PAD)), spread(pairs, 0), spread(within, 0), cells
     )
+
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "masked_cells", "pair_cells")
+"""What of a training batch the model takes; the rest is for the objective."""
 
 
 class TrainingRows(NamedTuple):
@@ -124,15 +140,13 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
             vocab_size=self.vocabulary.size,
             rng=rng,
         )
-        padded = pad(flat._replace(ids=noisy.ids))
+        packed = lay_out(flat._replace(ids=noisy.ids))
         labels = self.rows.labels[rows]
         labelled = np.flatnonzero(labels != UNLABELED)
-        at_cls = padded.cells[flat.starts[labelled]]
-        positions = np.concatenate([padded.cells[noisy.positions], at_cls])
         return {
-            "input_ids": padded.input_ids,
-            "attention_mask": padded.attention_mask,
-            "positions": torch.from_numpy(positions),
+            **packed.inputs,
+            "masked_cells": torch.from_numpy(packed.cells[noisy.positions]),
+            "pair_cells": torch.from_numpy(packed.cells[flat.starts[labelled]]),
             "masked_labels": torch.from_numpy(noisy.labels),
             "pair_labels": torch.from_numpy(labels[labelled].astype(np.int64)),
         }
@@ -140,7 +154,7 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
     def _epoch(self, epoch: int) -> list[NDArray[np.int64]]:
         if self._plan[0] != epoch:
             rng = generator(self.seed, self.stage, "epoch", epoch)
-            lengths = self.rows.pairs.lengths
-            batches = plan_epoch(lengths, batch_size=self.config.batch_size, rng=rng)
+            num_rows = self.rows.pairs.num_pairs
+            batches = plan_epoch(num_rows, batch_size=self.config.batch_size, rng=rng)
             self._plan = (epoch, batches)
         return self._plan[1]

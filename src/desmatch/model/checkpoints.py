@@ -8,23 +8,62 @@ tokens, D hidden, K aligned rows. Source: kexue.fm/archives/8213.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from desmatch.data.align import rank_tokens, read_reference_counts, read_reference_vocab
 from desmatch.errors import UserError
-from desmatch.model.masked_lm import checkpoint_type, read_checkpoint
+from desmatch.model.configuration import MatchConfig
+from desmatch.model.convert import State, read_config, read_state, scale_branches
+from desmatch.model.heads import MatchForPairs
+from desmatch.runs import read_json
 from desmatch.schema import Special
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from transformers import PreTrainedModel
 
     from desmatch.data.vocabulary import Vocabulary
     from desmatch.recipe import ModelConfig
+
+WORDS = "encoder.embeddings.word.weight"
+DECODER_BIAS = "mlm_head.bias"
+HEADS = ("mlm_head.", "pair_head.")
+
+
+def build_model(config: ModelConfig, *, vocab_size: int, max_length: int) -> MatchForPairs:
+    """Return a model of the recipe's shape with random weights, from torch's seeded state."""
+    return MatchForPairs(
+        MatchConfig(
+            **_own_settings(config),
+            vocab_size=vocab_size,
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            intermediate_size=config.intermediate_size,
+            max_position_embeddings=max(max_length, 64),
+            position=config.position,
+        )
+    )
+
+
+def _own_settings(config: ModelConfig) -> dict[str, Any]:
+    """Return the settings that a recipe decides whether there is a checkpoint or not."""
+    names = (
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+        "norm",
+        "deepnorm_rule",
+        "initialization",
+        "mlm_head_dense",
+        "head",
+        "pooling",
+        "num_dropout_samples",
+    )
+    return {name: getattr(config, name) for name in names}
 
 
 class Aligned(NamedTuple):
@@ -37,7 +76,7 @@ class Aligned(NamedTuple):
         has_mlm_head: Whether the checkpoint brought its MLM head; if not, it is random.
     """
 
-    model: PreTrainedModel
+    model: MatchForPairs
     num_aligned: int
     num_drawn: int
     has_mlm_head: bool
@@ -58,7 +97,7 @@ def load_aligned(
     """
     assert config.init is not None
     folder = Path(config.init)
-    checkpoint_type(folder)
+    settings = read_config(folder)
     reference_vocab = read_reference_vocab(folder / "vocab.txt")
     ranked = np.empty(0, np.int64)
     if config.reference_counts is not None:
@@ -69,22 +108,44 @@ def load_aligned(
                 f"{config.reference_counts}: counts no token of {folder}/vocab.txt; "
                 "give the counts of that checkpoint's tokens"
             )
-    plain, info = read_checkpoint(
-        folder,
-        hidden_dropout_prob=config.hidden_dropout_prob,
-        attention_probs_dropout_prob=config.attention_probs_dropout_prob,
-    )
-    plain_rows = plain.get_input_embeddings().weight.shape[0]
-    if len(reference_vocab) > plain_rows:
+    if len(reference_vocab) > settings["vocab_size"]:
         raise UserError(
             f"{folder}/vocab.txt: {len(reference_vocab)} tokens, but the embedding has "
-            f"{plain_rows} rows; give the vocabulary of this checkpoint"
+            f"{settings['vocab_size']} rows; give the vocabulary of this checkpoint"
         )
     keep = keep_tokens(vocabulary, reference_vocab, ranked)
-    _replace_vocabulary(plain, keep, rng)
-    missing = [name for name in info["missing_keys"] if "transform" in name]
+    state = replace_vocabulary(read_state(folder), keep, rng)
+    settings["vocab_size"] = len(keep)
+    model = MatchForPairs(MatchConfig(**{**settings, **_own_settings(config)}))
+    has_mlm_head = _fill(model, state, config, folder)
     num_aligned = min(len(ranked), len(vocabulary.ids))
-    return Aligned(plain, num_aligned, int((keep < 0).sum()), not missing)
+    return Aligned(model, num_aligned, int((keep < 0).sum()), has_mlm_head)
+
+
+def _fill(model: MatchForPairs, state: State, config: ModelConfig, folder: Path) -> bool:
+    """Give a model a post-norm checkpoint's weights; return whether its MLM head was there."""
+    if config.norm == "pre":
+        raise UserError(
+            f"{folder}: a post-norm checkpoint cannot start a pre-norm model; "
+            "set --model.norm post or deepnorm, or leave --model.init out"
+        )
+    if config.norm == "deepnorm":  # the same function with the straight path alpha times stronger
+        state = scale_branches(state, model.config.alpha)
+    wanted = model.state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in state.items()
+        if name in wanted  # and of a pair head only what has the shape of ours
+        and not (name.startswith("pair_head.") and tensor.shape != wanted[name].shape)
+    }
+    try:
+        missing, _ = model.load_state_dict(fitting, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"{folder}: config.json does not fit the weights ({error})") from None
+    lacking = [name for name in missing if not name.startswith(HEADS)]
+    if lacking:
+        raise UserError(f"{folder}: the checkpoint lacks {lacking[0]}; give a whole one")
+    return "mlm_head.dense.weight" in state
 
 
 DRAWN = -1
@@ -110,23 +171,16 @@ def keep_tokens(
     return keep
 
 
-def _replace_vocabulary(
-    model: PreTrainedModel, keep: NDArray[np.int64], rng: np.random.Generator
-) -> None:
-    """Give the embedding, the tied decoder and its bias the rows of `keep`, in place."""
-    old = model.get_input_embeddings().weight.detach().clone()  # (W, D)
-    head = model.get_output_embeddings()
-    old_bias = head.bias.detach().clone()  # (W,)
-    model.resize_token_embeddings(len(keep), mean_resizing=False)
-    with torch.no_grad():
-        rows = _seeded_rows(old, keep, rng)
-        model.get_input_embeddings().weight.copy_(rows)
-        taken = torch.from_numpy(keep)
-        head = model.get_output_embeddings()
-        head.weight.copy_(rows)
-        head.bias.copy_(torch.where(taken >= 0, old_bias[taken.clamp(min=0)], old_bias.mean()))
-    model.tie_weights()
-    model.config.pad_token_id = int(Special.PAD)
+def replace_vocabulary(state: State, keep: NDArray[np.int64], rng: np.random.Generator) -> State:
+    """Return the state with the embedding (V, D) and the decoder's bias (V,) of `keep`'s rows.
+
+    A checkpoint without an MLM head has no bias; it starts from 0 then.
+    """
+    old = state[WORDS]  # (W, D)
+    old_bias = state.get(DECODER_BIAS, torch.zeros(len(old)))
+    taken = torch.from_numpy(keep)
+    bias = torch.where(taken >= 0, old_bias[taken.clamp(min=0)], old_bias.mean())
+    return {**state, WORDS: _seeded_rows(old, keep, rng), DECODER_BIAS: bias}
 
 
 def _seeded_rows(old: Tensor, keep: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
@@ -136,3 +190,34 @@ def _seeded_rows(old: Tensor, keep: NDArray[np.int64], rng: np.random.Generator)
     noise = torch.from_numpy(rng.standard_normal((len(drawn), old.shape[1]))).to(old.dtype)
     rows[torch.from_numpy(drawn)] = old.mean(dim=0) + noise * old.std(dim=0)
     return rows
+
+
+def load_model(folder: Path) -> MatchForPairs:
+    """Load what a stage wrote.
+
+    Raises:
+        UserError: The folder is not one of our models, or it lacks weights.
+    """
+    names = ("config.json", "model.safetensors")
+    if not all((folder / name).is_file() for name in names):
+        raise UserError(f"{folder}: no model (needs {' and '.join(names)}); give a trained stage")
+    model_type = read_json(folder / "config.json").get("model_type")
+    if model_type != MatchConfig.model_type:
+        raise UserError(
+            f"{folder}/config.json: model_type {model_type!r} is not one of our models; "
+            "train from it with --model.init"
+        )
+    try:
+        model, info = MatchForPairs.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"{folder}: the model cannot be read ({error}); make or fetch it again"
+        ) from None
+    if info["missing_keys"]:
+        raise UserError(
+            f"{folder}: the model lacks {sorted(info['missing_keys'])[0]}; "
+            "give the folder of a trained stage"
+        )
+    return model  # type: ignore[no-any-return]

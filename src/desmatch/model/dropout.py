@@ -9,7 +9,15 @@ BANK_SIZE = 1 << 23
 """Pre-drawn mask entries; a larger tensor is dropped out exactly."""
 
 
-class BankDropout(nn.Module):
+class Dropout(nn.Dropout):
+    """Inverted dropout, of a tensor alone or of a branch that is added to a residual."""
+
+    def add(self, residual: Tensor, branch: Tensor) -> Tensor:
+        """Return residual + dropout(branch), both of one shape."""
+        return residual + self(branch)
+
+
+class BankDropout(Dropout):
     """Inverted dropout, its mask a stretch of pre-drawn entries at a random offset.
 
     Each entry is 0 with probability p and 1 / (1 - p) otherwise, as in `nn.Dropout`. Only the
@@ -20,19 +28,24 @@ class BankDropout(nn.Module):
         p: Share of the entries that become 0.
     """
 
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Dropout's name
+        """Return the input, any shape, with a share p of its entries dropped in training."""
+        if not self._reads_bank(input):
+            return super().forward(input)
+        return input * self._mask(input)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `x`, any shape, with a share p of its entries dropped in training."""
-        if not self.training or self.p == 0:
-            return x
-        if x.numel() >= BANK_SIZE:
-            return nn.functional.dropout(x, self.p)
+    def add(self, residual: Tensor, branch: Tensor) -> Tensor:
+        """Return residual + dropout(branch) in one pass over memory."""
+        if not self._reads_bank(branch):
+            return super().add(residual, branch)
+        return torch.addcmul(residual, branch, self._mask(branch))
+
+    def _reads_bank(self, x: Tensor) -> bool:
+        return bool(self.training and self.p > 0 and x.numel() < BANK_SIZE)
+
+    def _mask(self, x: Tensor) -> Tensor:
         offset = int(torch.randint(BANK_SIZE - x.numel(), ()))
-        mask = _bank(self.p, x.dtype)[offset : offset + x.numel()]
-        return x * mask.view_as(x)
+        return _bank(self.p, x.dtype)[offset : offset + x.numel()].view_as(x)
 
 
 _banks: dict[tuple[float, torch.dtype], Tensor] = {}
@@ -48,10 +61,10 @@ def _bank(p: float, dtype: torch.dtype) -> Tensor:
 
 
 def use_bank_dropout(model: nn.Module) -> None:
-    """Replace every `nn.Dropout` of a model by one that reads its masks from a bank, in place."""
+    """Replace every dropout of a model by one that reads its masks from a bank, in place."""
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.Dropout):
+            if isinstance(child, nn.Dropout) and not isinstance(child, BankDropout):
                 replacement = BankDropout(child.p)
                 replacement.train(child.training)
                 setattr(module, name, replacement)

@@ -1,6 +1,7 @@
 """Objectives as functions of logits.
 
-Shapes: M masked tokens, R labelled pairs, V vocabulary.
+Shapes: M masked tokens, B labelled pairs, S dropout samples, V vocabulary, C columns of a label:
+V for label tokens, 2 for a classifier.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from torch import Tensor
 
 from desmatch.schema import Special
 
+FIRST_LABEL_TOKEN = int(Special.NO)
+"""Column of label 0 where labels are tokens; label 1 is the next one."""
+
 
 def joint_loss(
     masked_logits: Tensor,
@@ -17,41 +21,52 @@ def joint_loss(
     pair_logits: Tensor,
     pair_labels: Tensor,
     *,
+    first_label_column: int = FIRST_LABEL_TOKEN,
     label_weight: float = 1.0,
 ) -> Tensor:
-    """Mean cross-entropy of masked tokens and label tokens together.
+    """Mean cross-entropy of masked tokens and labels together.
 
-    (sum of masked CE + w * sum of label CE) / (M + w * R): a label token is a predicted token
-    like any other, w times over. Rows without a label have no label loss, hence no gradient of
-    it; with nothing to predict the loss is 0.
+    (sum of masked CE + w * sum of label CE) / (M + w * B): a label is a predicted token like any
+    other, w times over. Rows without a label have no label loss, hence no gradient of it; with
+    nothing to predict the loss is 0.
 
     Args:
         masked_logits: (M, V), float.
         masked_labels: (M,), int, the token that was there.
-        pair_logits: (R, V), float, at [CLS] of the labelled pairs.
-        pair_labels: (R,), int, 0 or 1: [NO] or [YES] is to be predicted.
+        pair_logits: (B, C) or (S, B, C), float, of the labelled pairs.
+        pair_labels: (B,), int, 0 or 1.
+        first_label_column: Of `pair_logits`, the one of label 0.
         label_weight: w.
 
     Source: kexue.fm/archives/8213.
     """
     masked = F.cross_entropy(masked_logits.float(), masked_labels, reduction="sum")
-    label_tokens = pair_labels + int(Special.NO)
-    pairs = F.cross_entropy(pair_logits.float(), label_tokens, reduction="sum")
+    pairs = _summed_cross_entropy(pair_logits, pair_labels + first_label_column)
     count = len(masked_labels) + label_weight * len(pair_labels)
     return (masked + label_weight * pairs) / max(count, 1)
 
 
-def label_loss(pair_logits: Tensor, pair_labels: Tensor) -> Tensor:
-    """Mean cross-entropy of [NO] against [YES], all other tokens left out.
+def label_loss(
+    pair_logits: Tensor, pair_labels: Tensor, *, first_label_column: int = FIRST_LABEL_TOKEN
+) -> Tensor:
+    """Mean cross-entropy of label 0 against label 1, all other tokens left out.
 
     Args:
-        pair_logits: (R, V), float, at [CLS] of the labelled pairs; R may be 0, then the loss is 0.
-        pair_labels: (R,), int, 0 or 1.
+        pair_logits: (B, C) or (S, B, C), float; B may be 0, then the loss is 0.
+        pair_labels: (B,), int, 0 or 1.
+        first_label_column: Of `pair_logits`, the one of label 0.
     """
-    two = label_logits(pair_logits)
-    return F.cross_entropy(two.float(), pair_labels, reduction="sum") / max(len(pair_labels), 1)
+    two = label_logits(pair_logits, first_label_column=first_label_column)
+    return _summed_cross_entropy(two, pair_labels) / max(len(pair_labels), 1)
 
 
-def label_logits(pair_logits: Tensor) -> Tensor:
-    """Return the logits of [NO] and [YES], (R, V) to (R, 2)."""
-    return pair_logits[:, int(Special.NO) : int(Special.YES) + 1]
+def label_logits(pair_logits: Tensor, *, first_label_column: int = FIRST_LABEL_TOKEN) -> Tensor:
+    """Return the logits of both labels, (..., C) to (..., 2)."""
+    return pair_logits[..., first_label_column : first_label_column + 2]
+
+
+def _summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum over pairs of the mean over dropout samples: (B, C) or (S, B, C), and (B,)."""
+    samples = logits.float() if logits.dim() == 3 else logits.float()[None]  # (S, B, C)
+    repeated = targets.expand(len(samples), -1).flatten()
+    return F.cross_entropy(samples.flatten(0, 1), repeated, reduction="sum") / len(samples)

@@ -10,21 +10,21 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from desmatch.data.batches import assemble, plan_prediction
-from desmatch.model.batch import pad
+from desmatch.model.batch import lay_out
 from desmatch.model.losses import label_logits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from transformers import PreTrainedModel
 
     from desmatch.data.vocabulary import EncodedPairs
+    from desmatch.model.heads import MatchForPairs
 
 PREDICTION_BATCH = 256
 """Pairs scored at once."""
 
 
 class PairLogits(NamedTuple):
-    """Logits of [YES] against [NO]: log p(yes) - log p(no).
+    """Logits of label 1 against label 0: log p(yes) - log p(no).
 
     Attributes:
         forward: (B,), float64, `a` before `b`.
@@ -42,7 +42,7 @@ class PairLogits(NamedTuple):
 
 
 def score_pairs(
-    model: PreTrainedModel,
+    model: MatchForPairs,
     pairs: EncodedPairs,
     *,
     progress: str | None = None,
@@ -51,7 +51,7 @@ def score_pairs(
     """Score pairs, dropout off; the model's training mode is left as it was.
 
     Args:
-        model: A masked language model behind the seam of `desmatch.model.masked_lm`.
+        model: With either kind of pair head.
         pairs: B pairs.
         progress: Name of the progress bar, or none.
         in_bf16: Matrix products in bfloat16: faster, and good enough to compare checkpoints.
@@ -71,16 +71,13 @@ def score_pairs(
 
 
 def _score_batch(
-    model: PreTrainedModel, pairs: EncodedPairs, rows: NDArray[np.int64], *, swapped: bool
+    model: MatchForPairs, pairs: EncodedPairs, rows: NDArray[np.int64], *, swapped: bool
 ) -> NDArray[np.float64]:
     flat = assemble(pairs, rows, np.full(len(rows), swapped))
-    padded = pad(flat)
-    device = model.device
-    output = model(
-        input_ids=padded.input_ids.to(device),
-        attention_mask=padded.attention_mask.to(device),
-        positions=torch.from_numpy(padded.cells[flat.starts]).to(device),
-    )
-    two = label_logits(output.logits).double()  # (B, 2)
+    packed = lay_out(flat)
+    inputs = {**packed.inputs, "pair_cells": torch.from_numpy(packed.cells[flat.starts])}
+    output = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
+    columns = label_logits(output.pair_logits, first_label_column=model.first_label_column)
+    two = columns.double()  # (B, 2)
     difference: NDArray[np.float64] = (two[:, 1] - two[:, 0]).cpu().numpy()
     return difference

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from desmatch.model.batch import TrainingBatches, TrainingRows, Vocabularies
+from desmatch.model.checkpoints import load_model
 from desmatch.model.losses import label_loss
-from desmatch.model.masked_lm import load_model
 from desmatch.prepare import Prepared, training_mask
 from desmatch.runs import StageFolder, seed_everything
 from desmatch.train.trainer import finish_stage, train_stage, validation_rows
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
-    from transformers import PreTrainedModel
 
+    from desmatch.model.heads import MatchForPairs, PairOutput
     from desmatch.recipe import Recipe
+    from desmatch.train.trainer import Objective
 
 
 def finetune(prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder) -> None:
@@ -31,7 +32,7 @@ def finetune(prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder
 
 
 def label_training(
-    model: PreTrainedModel, prepared: Prepared, recipe: Recipe, stage: StageFolder
+    model: MatchForPairs, prepared: Prepared, recipe: Recipe, stage: StageFolder
 ) -> None:
     """Train `model` in place on the labelled rows outside the held-out fold."""
     may_train = np.flatnonzero(training_mask(prepared, recipe.validation.fold))
@@ -45,13 +46,18 @@ def label_training(
     train_stage(
         model,
         batches,
-        label_objective,
+        label_objective(model),
         validation_rows(prepared, recipe.validation.fold),
         machine=recipe.machine,
         stage=stage,
     )
 
 
-def label_objective(logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """Objective of the fine-tuning stage; masked tokens, if any, are context and not targets."""
-    return label_loss(logits[len(batch["masked_labels"]) :], batch["pair_labels"])
+def label_objective(model: MatchForPairs) -> Objective:
+    """Return the objective of the last stage; masked tokens, if any, are noise, not targets."""
+
+    def objective(output: PairOutput, batch: dict[str, Tensor]) -> Tensor:
+        first = model.first_label_column
+        return label_loss(output.pair_logits, batch["pair_labels"], first_label_column=first)
+
+    return objective

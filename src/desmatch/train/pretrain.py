@@ -12,9 +12,8 @@ import numpy as np
 
 from desmatch.data.vocabulary import EncodedPairs
 from desmatch.model.batch import UNLABELED, TrainingBatches, TrainingRows, Vocabularies
-from desmatch.model.checkpoints import load_aligned
+from desmatch.model.checkpoints import build_model, load_aligned
 from desmatch.model.losses import joint_loss
-from desmatch.model.masked_lm import build_model
 from desmatch.prepare import ROLES, Prepared, training_mask
 from desmatch.runs import StageFolder, generator, seed_everything
 from desmatch.train.trainer import Objective, finish_stage, train_stage, validation_rows
@@ -22,12 +21,12 @@ from desmatch.train.trainer import Objective, finish_stage, train_stage, validat
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
-    from transformers import PreTrainedModel
 
+    from desmatch.model.heads import MatchForPairs, PairOutput
     from desmatch.recipe import Recipe, TrainingConfig
 
 
-def starting_model(prepared: Prepared, recipe: Recipe) -> tuple[PreTrainedModel, dict[str, Any]]:
+def starting_model(prepared: Prepared, recipe: Recipe) -> tuple[MatchForPairs, dict[str, Any]]:
     """Return the model that training begins with, and the card's figures of its start."""
     seed_everything(recipe.seed)
     vocabulary = prepared.vocabulary
@@ -66,7 +65,7 @@ def joint_labels(prepared: Prepared, recipe: Recipe) -> dict[str, NDArray[np.int
 
 
 def joint_training(
-    model: PreTrainedModel,
+    model: MatchForPairs,
     prepared: Prepared,
     recipe: Recipe,
     config: TrainingConfig,
@@ -84,23 +83,23 @@ def joint_training(
     train_stage(
         model,
         batches,
-        joint_objective(config.label_weight),
+        joint_objective(model, config.label_weight),
         validation_rows(prepared, recipe.validation.fold),
         machine=recipe.machine,
         stage=stage,
     )
 
 
-def joint_objective(label_weight: float) -> Objective:
-    """Return the objective of the joint stage, from logits at masked tokens, then at [CLS]."""
+def joint_objective(model: MatchForPairs, label_weight: float) -> Objective:
+    """Return the objective of the joint stage."""
 
-    def objective(logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        num_masked = len(batch["masked_labels"])
+    def objective(output: PairOutput, batch: dict[str, Tensor]) -> Tensor:
         return joint_loss(
-            logits[:num_masked],
+            output.logits,
             batch["masked_labels"],
-            logits[num_masked:],
+            output.pair_logits,
             batch["pair_labels"],
+            first_label_column=model.first_label_column,
             label_weight=label_weight,
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from desmatch.model.batch import UNLABELED
-from desmatch.model.masked_lm import load_model
+from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import score_pairs
 from desmatch.prepare import Prepared, touches_fold
 from desmatch.runs import StageFolder, seed_everything
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from transformers import PreTrainedModel
 
+    from desmatch.model.heads import MatchForPairs
     from desmatch.recipe import Recipe
 
 
@@ -83,7 +83,7 @@ def _joint_round(prepared: Prepared, recipe: Recipe, start: Path, stage: StageFo
 
 
 def _round_labels(
-    model: PreTrainedModel, prepared: Prepared, recipe: Recipe
+    model: MatchForPairs, prepared: Prepared, recipe: Recipe
 ) -> tuple[dict[str, NDArray[np.int8]], dict[str, int]]:
     labels = joint_labels(prepared, recipe)
     positive_share = float((labels["train"] == 1).sum() / (labels["train"] != UNLABELED).sum())

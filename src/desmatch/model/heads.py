@@ -1,0 +1,188 @@
+"""Heads: tokens at masked cells, and the label of a pair.
+
+Shapes: R rows of W cells, P chosen cells, M masked tokens, B pairs, S dropout samples, D hidden,
+V vocabulary, C columns of a label: V for label tokens, 2 for a classifier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from inspect import signature
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModelForMaskedLM
+from transformers.activations import ACT2FN
+from transformers.utils import ModelOutput
+
+from desmatch.model.configuration import MatchConfig
+from desmatch.model.dropout import Dropout
+from desmatch.model.encoder import MatchModel, MatchPreTrainedModel, mean_of_pairs
+from desmatch.model.layers import LayerNorm, Linear
+from desmatch.schema import Special
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass
+class PairOutput(ModelOutput):  # type: ignore[misc]
+    """What `MatchForPairs` returns.
+
+    Attributes:
+        logits: (M, V) at the masked cells; (R, W, V) where no cells were named.
+        pair_logits: (B, C), or (S, B, C) where a classifier draws several dropout masks.
+    """
+
+    logits: Tensor | None = None
+    pair_logits: Tensor | None = None
+
+
+class MaskedLMHead(nn.Module):
+    """Hidden states to logits over the vocabulary; the decoder is the token embedding.
+
+    Its own dense layer and norm take the growth that the last norm's scale would take without
+    them (kexue.fm/archives/8747).
+    """
+
+    def __init__(self, config: MatchConfig) -> None:
+        super().__init__()
+        self.dense: Linear | None = None
+        if config.mlm_head_dense:
+            self.dense = Linear(config.hidden_size, config.hidden_size)
+            self.act = ACT2FN[config.hidden_act]
+            self.norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        """(P, D) and the embedding (V, D) to (P, V), in the dtype of `hidden`."""
+        return self.decode(self.features(hidden), embedding)
+
+    def features(self, hidden: Tensor) -> Tensor:
+        """(..., D) to (..., D)."""
+        if self.dense is None:
+            return hidden
+        return self.norm(self.act(self.dense(hidden)))
+
+    def decode(self, features: Tensor, embedding: Tensor) -> Tensor:
+        """(..., D) to (..., V)."""
+        dtype = features.dtype
+        return F.linear(features, embedding.to(dtype), self.bias.to(dtype))
+
+
+class PairClassifier(nn.Module):
+    """dense, activation, dropout, two logits; trained on the mean loss of several dropout masks.
+
+    Source of the multi-sample dropout: arXiv 1905.09788.
+    """
+
+    def __init__(self, config: MatchConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.pooling, self.num_samples = config.pooling, config.num_dropout_samples
+        self.dense = Linear(2 * width if config.pooling == "cls-mean" else width, width)
+        self.act = ACT2FN[config.head_act]
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.output = Linear(width, 2)
+
+    def pool(self, hidden: Tensor, attention_mask: Tensor, pair_cells: Tensor) -> Tensor:
+        """(N, D) to what the classifier sees of each pair: (B, D), or (B, 2D) for `cls-mean`."""
+        parts = []
+        if self.pooling != "mean":
+            parts.append(hidden.index_select(0, pair_cells))
+        if self.pooling != "cls":
+            parts.append(mean_of_pairs(hidden, attention_mask, pair_cells))
+        return torch.cat(parts, dim=-1)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(B, D or 2D) to (B, 2); in training with several samples to (S, B, 2)."""
+        features = self.act(self.dense(pooled))
+        if not self.training or self.num_samples == 1:
+            return self.output(self.dropout(features))
+        return torch.stack([self.output(self.dropout(features)) for _ in range(self.num_samples)])
+
+
+class MatchForPairs(MatchPreTrainedModel):
+    """Encoder, masked-language-model head and, where the config asks for one, a pair classifier."""
+
+    def __init__(self, config: MatchConfig) -> None:
+        super().__init__(config)
+        self.encoder = MatchModel(config)
+        self.mlm_head = MaskedLMHead(config)
+        self.pair_head = PairClassifier(config) if config.head == "classifier" else None
+        self.post_init()
+
+    @property
+    def first_label_column(self) -> int:
+        """Column of `pair_logits` that stands for label 0; the next one stands for label 1."""
+        return int(Special.NO) if self.pair_head is None else 0
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        masked_cells: Tensor | None = None,
+        pair_cells: Tensor | None = None,
+    ) -> PairOutput:
+        """Return logits at masked cells and of pairs.
+
+        Args:
+            input_ids: (R, W), int64; the other rows' arrays as in `MatchModel.forward`.
+            attention_mask: (R, W), int64.
+            position_ids: (R, W), int64.
+            token_type_ids: (R, W), int64.
+            masked_cells: (M,), int64, into the flattened (R * W,); neither these nor
+                `pair_cells`: logits at every cell.
+            pair_cells: (B,), int64, the cell of each pair's [CLS].
+        """
+        rows = (input_ids, attention_mask, position_ids, token_type_ids)
+        embedding = self.get_input_embeddings().weight
+        if masked_cells is None and pair_cells is None:
+            hidden = self.encoder(*rows).last_hidden_state
+            return PairOutput(logits=self.mlm_head(hidden, embedding))
+        nowhere = input_ids.new_empty(0)
+        masked_cells = nowhere if masked_cells is None else masked_cells
+        pair_cells = nowhere if pair_cells is None else pair_cells
+        if self.pair_head is None:
+            return self._label_tokens(rows, masked_cells, pair_cells)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        hidden = self.encoder(*rows).last_hidden_state.flatten(0, 1)
+        with torch.autocast(hidden.device.type, enabled=False):
+            masked = self.mlm_head(hidden.index_select(0, masked_cells), embedding)
+            pooled = self.pair_head.pool(hidden, attention_mask, pair_cells)
+            pairs = self.pair_head(pooled if self.training else pooled.float())
+        return PairOutput(logits=masked, pair_logits=pairs)
+
+    def _label_tokens(
+        self, rows: tuple[Tensor | None, ...], masked_cells: Tensor, pair_cells: Tensor
+    ) -> PairOutput:
+        """Both kinds of logits through the one head, at the cells that are asked for alone."""
+        cells = torch.cat([masked_cells, pair_cells])
+        hidden = self.encoder(*rows, cells=cells).last_hidden_state  # (M + B, D)
+        embedding = self.get_input_embeddings().weight
+        num_masked = len(masked_cells)
+        with torch.autocast(hidden.device.type, enabled=False):
+            if self.training:
+                logits = self.mlm_head(hidden, embedding)
+                return PairOutput(logits=logits[:num_masked], pair_logits=logits[num_masked:])
+            features = self.mlm_head.features(hidden)
+            masked = self.mlm_head.decode(features[:num_masked], embedding)
+            # scores are told apart by small differences, which bf16 would round to ties
+            pairs = self.mlm_head.decode(features[num_masked:].float(), embedding)
+        return PairOutput(logits=masked, pair_logits=pairs)
+
+
+FORWARD = frozenset(signature(MatchForPairs.forward).parameters)
+
+
+def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what of a training batch the model takes; the rest is for the objective."""
+    return {name: tensor for name, tensor in batch.items() if name in FORWARD}
+
+
+AutoModelForMaskedLM.register(MatchConfig, MatchForPairs)

@@ -1,0 +1,346 @@
+"""Amos, AdamW in units of the model, and schedules that halve after a given time.
+
+Sources: kexue.fm/archives/9344; Amos, arXiv 2210.11693, google-research/jestimator. A step is
+
+    theta <- theta - (alpha_t u_t + rho_t theta)
+
+with update u_t, rate alpha_t, decay rho_t. Let eps_t = theta - theta* be what is left to learn.
+The article lets the decay cancel the second-order harm of the step and gets
+
+    alpha_t = alpha_0 ||eps_t||^2 / (||eps_0|| ||u_t||),    rho_t = alpha_0^2 / (2 q) s_t,
+    s_t = ||eps_t||^2 / ||eps_0||^2,    s_{t+1} = s_t - 2 alpha_0 p_t s_t^(3/2)
+
+where p_t is the cosine of u_t and eps_t, and q = theta . eps_t / ||eps_t||^2. So the rate and the
+decay share one factor s_t: the schedules below. ||eps_0|| is the size that a parameter has to
+reach, sqrt(k) sigma for k entries of deviation sigma: the scales below.
+
+Shapes: S slots of a group.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, assert_never
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.optimizer import required
+from transformers import get_scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from desmatch.recipe import TrainingConfig
+
+Slots = Literal["scalar", "rows"]
+"""What shares a slot of Amos' state: a parameter, or a row: an output's or a token's weights."""
+
+Scale = Literal["none", "model"]
+"""Unit of AdamW's steps: the learning rate itself, or times each parameter's deviation."""
+
+SLOT_SHAPES: dict[Slots, Callable[[Tensor], tuple[int, ...]]] = {
+    "scalar": lambda _: (),
+    "rows": lambda parameter: (len(parameter), *[1] * (parameter.ndim - 1)),
+}
+"""Kind of slots to the shape of a parameter's slots, which broadcasts to the parameter."""
+
+ZETA = 0.25
+"""Of the reference code: how fast b lowers the rate and the decay."""
+
+SMALLEST = 2.0**-125
+"""Of the reference code: what divides in place of a mean square of zero."""
+
+VECTOR_SCALE = 0.5
+"""Size that an entry of a bias is expected to reach; for AdamW also that of a norm's scale."""
+
+
+class AmosGroup(TypedDict):
+    """Parameters of one `scale` (eta) and one kind of `slots`."""
+
+    params: list[nn.Parameter]
+    scale: float
+    slots: Slots
+
+
+class AdamWGroup(TypedDict):
+    """Parameters of one rate and one decay."""
+
+    params: list[nn.Parameter]
+    lr: float
+    weight_decay: float
+
+
+class AmosRule(NamedTuple):
+    """One line of a table: the first that fits a parameter decides."""
+
+    pattern: str
+    """Found in the parameter's name."""
+    min_dims: int
+    """Fewest dimensions of the parameter."""
+    scale: float
+    """Size that an entry is expected to reach."""
+    is_per_input: bool
+    """Whether `scale` is divided by the square root of the length of a row."""
+    slots: Slots
+
+
+AMOS_RULES = (
+    AmosRule(r"bias$", 0, VECTOR_SCALE, False, "scalar"),
+    AmosRule(r"embeddings?\.", 2, math.sqrt(2), True, "rows"),
+    AmosRule(r"feed_forward\.contract\.", 2, math.sqrt(2), True, "rows"),
+    AmosRule(r"", 2, 1.0, True, "rows"),
+    AmosRule(r"weight$", 0, 1.0, False, "scalar"),  # of a norm
+    AmosRule(r"", 0, VECTOR_SCALE, False, "scalar"),
+)
+"""The reference's scales and slots for BERT; the last lines fit any module."""
+
+
+class Amos(torch.optim.Optimizer):
+    """Adam with state of reduced shape, and with decay of the rate and of the weights built in.
+
+    For rate xi = `lr`, scale eta, gradient g and the mean g2 of its squares over a slot:
+
+        v <- beta v + (1 - beta) g2,  v_hat = v / (1 - beta^t)
+        c = (1 + 1/4 sqrt(xi) b)^(-1/2),  d = (1 + 1/4 sqrt(xi eta) b)^(-1)
+        gamma = c xi^2 g2 / v_hat
+        theta <- theta - d (xi eta g / sqrt(v_hat) + 1/2 gamma theta)
+        b <- b + gamma (1 + b)
+
+    A good rate is 1 / sqrt(number of independent batches); a warm-up helps, a decaying schedule and
+    another weight decay are not needed.
+
+    Args:
+        params: Groups with `scale` and `slots`, as `amos_groups` makes them.
+        lr: Global rate; a scheduler may change it between steps.
+        beta: Decay of the mean square; 1 - beta is best of the order of the rate.
+        momentum: Decay of a running mean of the updates; 0: none, and no state for it.
+        clip: Largest absolute value of an entry of the gradient; none: as it comes.
+        initial_b: Where b starts; the larger, the nearer do trained weights stay to their start.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[AmosGroup],
+        *,
+        lr: float,
+        beta: float = 0.999,
+        momentum: float = 0.0,
+        clip: float | None = None,
+        initial_b: float = 0.0,
+    ) -> None:
+        is_sound = lr >= 0 and 0 <= beta < 1 and 0 <= momentum < 1 and initial_b >= 0
+        if not is_sound or (clip is not None and clip <= 0):
+            raise ValueError(
+                "Amos: expected lr and initial_b of 0 or more, beta and momentum in [0, 1) and "
+                f"clip above 0, got {lr=}, {initial_b=}, {beta=}, {momentum=}, {clip=}"
+            )
+        options = {"lr": lr, "beta": beta, "momentum": momentum, "clip": clip}
+        of_groups = {"scale": required, "slots": required}
+        super().__init__(params, {**options, "initial_b": initial_b, **of_groups})
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Take one step; `closure`, if given, computes the loss anew and its value is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                parameters = [each for each in group["params"] if each.grad is not None]
+                if parameters:
+                    self._step_group(group, parameters)
+        return loss
+
+    def _step_group(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
+        """Step the parameters of a group; all their slots as one vector, for few small kernels."""
+        beta, momentum, clip = group["beta"], group["momentum"], group["clip"]
+        states = [self._counted_state(each, group) for each in parameters]
+        v, b = [state["v"] for state in states], [state["b"] for state in states]
+        gradients = [each.grad if clip is None else each.grad.clamp(-clip, clip)
+                     for each in parameters]  # fmt: skip
+        g2 = [_mean_square(*each) for each in zip(gradients, v, strict=True)]
+        torch._foreach_lerp_(v, g2, 1 - beta)
+        unbiased = [1 - beta ** state["step"] for state in states]
+        v_hat = torch._foreach_div(torch._foreach_clamp_min(v, SMALLEST), unbiased)
+        slots = map(_joined, (g2, v_hat, b))
+        step = _slot_step(*slots, lr=float(group["lr"]), scale=group["scale"])
+        by_gradient, by_size, next_b = (_split_like(each, b) for each in step)
+        torch._foreach_copy_(b, next_b)
+        for i, parameter in enumerate(parameters):
+            update = (by_gradient[i] * gradients[i]).addcmul_(by_size[i], parameter)
+            if momentum:
+                update = states[i]["momentum"].lerp_(update, 1 - momentum)
+            parameter.sub_(update)
+
+    def _counted_state(self, parameter: nn.Parameter, group: dict[str, Any]) -> dict[str, Any]:
+        """Return the state, made at the first gradient, with this step counted."""
+        state: dict[str, Any] = self.state[parameter]
+        if not state:
+            shape = SLOT_SHAPES[group["slots"]](parameter)
+            state["step"] = 0
+            state["v"] = parameter.new_zeros(shape)
+            state["b"] = parameter.new_full(shape, group["initial_b"])
+            if group["momentum"]:
+                state["momentum"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        return state
+
+
+def _slot_step(
+    g2: Tensor, v_hat: Tensor, b: Tensor, *, lr: float, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x, y and the next b, (S,) each, where the update is x g + y theta."""
+    c = (1 + ZETA * math.sqrt(lr) * b).rsqrt()
+    d = (1 + ZETA * math.sqrt(lr * scale) * b).reciprocal()
+    gamma = c * lr**2 * g2 / v_hat
+    return d * lr * scale * v_hat.rsqrt(), d * gamma / 2, b + gamma * (1 + b)
+
+
+def _mean_square(gradient: Tensor, slots: Tensor) -> Tensor:
+    """Mean over what shares a slot, in the shape of `slots`."""
+    rows = gradient.reshape(slots.numel(), -1)
+    return torch.linalg.vector_norm(rows, dim=1).square().div(rows.shape[1]).view_as(slots)
+
+
+def _joined(slots: Sequence[Tensor]) -> Tensor:
+    return torch.cat([each.flatten() for each in slots])
+
+
+def _split_like(vector: Tensor, slots: Sequence[Tensor]) -> list[Tensor]:
+    """Undo `_joined`: (S,) to the shapes of `slots`."""
+    pieces = vector.split([each.numel() for each in slots])
+    return [piece.view_as(each) for piece, each in zip(pieces, slots, strict=True)]
+
+
+def amos_groups(model: nn.Module) -> list[AmosGroup]:
+    """Return the trainable parameters by scale and slots as in `AMOS_RULES`, for `Amos`."""
+    members: dict[tuple[float, Slots], list[nn.Parameter]] = {}
+    for name, parameter in _trainable_parameters(model):
+        rule = _first_rule(name, parameter)
+        scale = rule.scale
+        if rule.is_per_input:
+            scale /= math.sqrt(parameter[0].numel())
+        members.setdefault((scale, rule.slots), []).append(parameter)
+    return [AmosGroup(params=each, scale=key[0], slots=key[1]) for key, each in members.items()]
+
+
+def adamw_groups(
+    model: nn.Module, *, learning_rate: float, weight_decay: float, scale: Scale = "none"
+) -> list[AdamWGroup]:
+    """Return the trainable parameters by rate and decay, for AdamW; only matrices decay.
+
+    With `scale="model"` the rate is in units of each parameter's deviation sigma, measured now:
+    alpha_t ||u_t|| = learning_rate ||eps_0||, where ||eps_0|| = sqrt(k) sigma and Adam's u_t has k
+    entries of about 1; try 1e-3. The decay is divided by sigma in return: a step still takes the
+    share learning_rate * weight_decay from a matrix, as rho_t is free of ||eps_0||. Every matrix is
+    then a group of its own: a resumed training measures trained weights, and finds as many groups
+    as the uninterrupted one, whose rates and decays it loads.
+    """
+
+    def group(params: list[nn.Parameter], sigma: float, decay: float) -> AdamWGroup:
+        return AdamWGroup(params=params, lr=learning_rate * sigma, weight_decay=decay / sigma)
+
+    parameters = [each for _, each in _trainable_parameters(model)]
+    matrices = [each for each in parameters if each.ndim >= 2]
+    vectors = [each for each in parameters if each.ndim < 2]
+    match scale:
+        case "none":
+            groups = [group(matrices, 1.0, weight_decay), group(vectors, 1.0, 0.0)]
+        case "model":
+            groups = [group([each], deviation(each), weight_decay) for each in matrices]
+            groups.append(group(vectors, VECTOR_SCALE, 0.0))
+        case _:
+            assert_never(scale)
+    return [each for each in groups if each["params"]]
+
+
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Return the optimiser of a recipe's stage over a model's trainable parameters."""
+    match config.optimizer:
+        case "amos":
+            return Amos(amos_groups(model), lr=config.learning_rate, **asdict(config.amos))
+        case "adamw":
+            groups = adamw_groups(
+                model,
+                learning_rate=config.learning_rate,
+                weight_decay=config.weight_decay,
+                scale=config.scale,
+            )
+            return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        case _:
+            assert_never(config.optimizer)
+
+
+def build_scheduler(
+    optimizer: torch.optim.Optimizer,
+    config: TrainingConfig,
+    *,
+    num_steps: int,
+    warmup_steps: int,
+) -> LRScheduler:
+    """Return the schedule of a recipe's stage.
+
+    Args:
+        optimizer: Whose groups' rates are multiplied.
+        config: Its `lr_scheduler_type` and `half_life`.
+        num_steps: Of the stage, the warm-up among them.
+        warmup_steps: Over which the rates rise from 0.
+    """
+    own = {"inverse_time": inverse_time, "inverse_square": inverse_square}
+    if config.lr_scheduler_type not in own:
+        return get_scheduler(config.lr_scheduler_type, optimizer, warmup_steps, num_steps)
+    half_life = config.half_life or num_steps / 3
+    factor = partial(own[config.lr_scheduler_type], half_life=half_life, warmup_steps=warmup_steps)
+    return LambdaLR(optimizer, factor)
+
+
+def deviation(matrix: Tensor) -> float:
+    """Return the deviation of a matrix's entries.
+
+    One that starts constant counts with 1 / sqrt(length of a row): it has to move as well.
+    """
+    return float(matrix.detach().std(correction=0)) or matrix[0].numel() ** -0.5
+
+
+def inverse_time(step: int, *, half_life: float, warmup_steps: int) -> float:
+    """Linear warm-up, then 1 / (t / T + 1) for T = `half_life`: one half T steps later.
+
+    With p_t = p_0 ||eps_t|| / ||eps_0||, a direction that gets worse as less is left to learn,
+    s_{t+1} = s_t - 2 alpha_0 p_0 s_t^2, and s_t = 1 / (2 alpha_0 p_0 t + 1). It is one half when
+    2 alpha_0 p_0 T = 1. For `LambdaLR`: `partial(inverse_time, half_life=..., warmup_steps=...)`.
+    """
+    if step < warmup_steps:
+        return step / warmup_steps
+    return 1 / ((step - warmup_steps) / half_life + 1)
+
+
+def inverse_square(step: int, *, half_life: float, warmup_steps: int) -> float:
+    """Linear warm-up, then 1 / ((sqrt(2) - 1) t / T + 1)^2 for T = `half_life`.
+
+    With a constant p_t = p, s_{t+1} = s_t - 2 alpha_0 p s_t^(3/2), and
+    s_t = 1 / (alpha_0 p t + 1)^2. It is one half when alpha_0 p = (sqrt(2) - 1) / T.
+    """
+    if step < warmup_steps:
+        return step / warmup_steps
+    return 1 / ((math.sqrt(2) - 1) * (step - warmup_steps) / half_life + 1) ** 2
+
+
+def state_elements(optimizer: torch.optim.Optimizer) -> int:
+    """Return how many numbers an optimizer keeps beside the parameters, once it took a step."""
+    kept = (each for state in optimizer.state.values() for each in state.values())
+    return sum(each.numel() if isinstance(each, Tensor) else 1 for each in kept)
+
+
+def _trainable_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return (each for each in model.named_parameters() if each[1].requires_grad)
+
+
+def _first_rule(name: str, parameter: Tensor) -> AmosRule:
+    fitting = (each for each in AMOS_RULES if parameter.ndim >= each.min_dims)
+    return next(each for each in fitting if re.search(each.pattern, name))
