@@ -2,8 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
-from desmatch.metrics.intervals import bootstrap_auc, prediction_interval, weighted_auc
+from desmatch.metrics.intervals import (
+    bootstrap_auc,
+    bootstrap_auc_difference,
+    prediction_interval,
+    weighted_auc,
+)
 from desmatch.metrics.roc import roc_auc
 
 LEAST_COVERAGE = 0.87
@@ -175,3 +181,31 @@ def test_row_weights_equal_repeated_rows(rows, often):
     repeated = roc_auc(np.repeat(labels, often), np.repeat(scores, often))
     assert weighted == pytest.approx(repeated)
     assert roc_auc(labels, scores, often.astype(float)) == pytest.approx(repeated)
+
+
+def test_a_difference_is_that_of_both_aucs_over_the_same_draws():
+    rng = np.random.default_rng(3)
+    labels = (rng.random(120) < 0.4).astype(np.int8)
+    scores, others = labels + rng.normal(0, 1.0, 120), labels + rng.normal(0, 0.7, 120)
+    groups = rng.integers(0, 50, 120)
+    interval = bootstrap_auc_difference(
+        labels, scores, others, groups, rng=np.random.default_rng(5), num_samples=300
+    )
+    names, components = np.unique(groups, return_inverse=True)
+    draws = np.random.default_rng(int(np.random.default_rng(5).integers(2**63)))
+    differences = []
+    for _ in range(300):
+        drawn = draws.integers(len(names), size=len(names))
+        rows = np.concatenate([np.flatnonzero(components == each) for each in drawn])
+        differences.append(
+            roc_auc_score(labels[rows], others[rows]) - roc_auc_score(labels[rows], scores[rows])
+        )
+    np.testing.assert_allclose(interval, np.quantile(differences, [0.025, 0.975]), atol=1e-12)
+
+
+def test_a_run_beside_itself_differs_by_nothing():
+    rng = np.random.default_rng(0)
+    labels, scores = (rng.random(60) < 0.5).astype(np.int8), rng.random(60)
+    groups = np.arange(60)
+    interval = bootstrap_auc_difference(labels, scores, scores, groups, rng=rng, num_samples=50)
+    assert interval == (0.0, 0.0)

@@ -71,6 +71,46 @@ def bootstrap_auc(
     return _central(aucs, level)
 
 
+def bootstrap_auc_difference(  # noqa: PLR0913 - bootstrap_auc's arguments and one more
+    labels: np.ndarray,
+    scores: np.ndarray,
+    others: np.ndarray,
+    groups: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    num_samples: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Return the percentile interval of AUC(others) - AUC(scores) on the same rows.
+
+    Every sample draws the same components for both, so what is hard for both cancels out.
+
+    Args:
+        labels: (B,), int, 0 or 1, both present.
+        scores: (B,), float.
+        others: (B,), float, another model's scores of the same rows.
+        groups: (B,), int, each row's component.
+        rng: Draws the components.
+        num_samples: Bootstrap samples.
+        level: Share of the samples inside the interval, in (0, 1).
+
+    Raises:
+        ValueError: As `bootstrap_auc`.
+    """
+    for each in (scores, others):
+        check_labels(labels, each)
+    if _is_single(groups, labels):
+        return Interval(-1.0, 1.0)
+    seed = int(rng.integers(2**63))
+    there, here = (
+        _resampled_aucs(
+            labels, each, groups, rng=np.random.default_rng(seed), num_samples=num_samples
+        )
+        for each in (scores, others)
+    )
+    return _central(here - there, level)
+
+
 def prediction_interval(  # noqa: PLR0913 - bootstrap_auc's arguments and one more
     labels: np.ndarray,
     scores: np.ndarray,
