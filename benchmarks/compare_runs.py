@@ -28,8 +28,7 @@ def read_pair(first: Path, second: Path) -> tuple[Scored, Scored]:
         SystemExit: They did not hold out the same rows.
     """
     paths = [run / "predictions" / VALIDATION for run in (first, second)]
-    rows = [read_column(path, "row") for path in paths]
-    if not np.array_equal(*rows):
+    if not np.array_equal(read_column(paths[0], "row"), read_column(paths[1], "row")):
         raise SystemExit(f"{first} and {second} held out different rows; nothing to compare")
     return read_scored(paths[0]), read_scored(paths[1])
 
@@ -52,10 +51,10 @@ def main() -> None:
         low, high = bootstrap_auc(labels, scores, groups, rng=rng, num_samples=num_samples)
         figures[name] = {"auc": roc_auc(labels, scores), "interval": [low, high]}
         print(f"{name:<24}{roc_auc(labels, scores):>8.4f}  {low:.4f} to {high:.4f}")
-    both = [scored.honest_scores for scored in pair]
-    difference = roc_auc(labels, both[1]) - roc_auc(labels, both[0])
+    first, second = (scored.honest_scores for scored in pair)
+    difference = roc_auc(labels, second) - roc_auc(labels, first)
     interval = bootstrap_auc_difference(
-        labels, *both, groups, rng=np.random.default_rng(0), num_samples=num_samples
+        labels, first, second, groups, rng=np.random.default_rng(0), num_samples=num_samples
     )
     figures["difference"] = {"auc": difference, "interval": [*interval]}
     print(
