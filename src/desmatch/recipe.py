@@ -24,6 +24,8 @@ Initialization = Literal[
     "bert", "arithmetic", "geometric", "quadratic", "fan-in", "fan-out", "deepnorm"
 ]
 
+Fill = Literal["linear", "mask", "copy", "extrapolate"]
+
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:
     if not condition:
@@ -197,6 +199,14 @@ class TrainingConfig:
     """Validations, and checkpoints, spread evenly over the stage."""
     keep: Literal["best", "last"] = "best"
     """The weights that leave the stage: of the best validation AUC, or of the last step."""
+    objective: Literal["mlm", "heat"] = "mlm"
+    """How the joint stage predicts tokens: in place (BERT), or left out of the encoder and
+    filled in from their neighbours' features (QB-Heat, arXiv 2211.13228)."""
+    fill: Fill = "linear"
+    """What heat gives its decoder for a token: the two neighbours interpolated, a learned vector,
+    the nearest neighbour, or the nearest end of the one piece that is kept of each text."""
+    num_heat_layers: int = 1
+    """Layers of heat's decoder, 1 or 2."""
     mlm_probability: float = 0.15
     """Share of the tokens that are predicted; 0: labels only."""
     swap_probability: float = 0.5
@@ -215,6 +225,15 @@ class TrainingConfig:
             _require(value is None or 0 <= value < 1, name, value, "a share in [0, 1)")
         for name in ("learning_rate", "max_grad_norm"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        layers, share = self.num_heat_layers, self.mlm_probability
+        _require(layers in (1, 2), "num_heat_layers", layers, "1 or 2")
+        has_tokens = self.objective == "mlm" or share > 0
+        _require(has_tokens, "mlm_probability", share, "more than 0 with the objective heat")
+
+    @property
+    def heat_fill(self) -> Fill | None:
+        """The fill where the objective is heat, else none."""
+        return self.fill if self.objective == "heat" else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,8 +292,12 @@ class Recipe:
     """How the machine is used."""
 
     def __post_init__(self) -> None:
-        """Refuse a seed that NumPy's generators refuse."""
+        """Refuse a seed that NumPy's generators refuse, and heat outside of pretraining."""
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+        later = {"finetune": self.finetune, "pseudo_labels.training": self.pseudo_labels.training}
+        for name, stage in later.items():  # the decoder does not leave the stage it was made for
+            is_mlm = stage.objective == "mlm"
+            _require(is_mlm, f"{name}.objective", stage.objective, "mlm (heat is for pretrain)")
 
 
 def recipe_names() -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from desmatch.data.pack import ROW_LENGTH, pack
+from desmatch.data.pack import ROW_LENGTHS, pack, pack_tightly
 
 any_lengths = (
     st.lists(st.integers(1, 80), max_size=60)
@@ -81,7 +81,7 @@ def test_rows_are_at_most_eleven_ninths_of_the_fewest(lengths):
 
 @given(lengths=any_lengths)
 def test_no_two_rows_could_be_one(lengths):
-    packed = pack(lengths)
+    packed = pack(lengths, row_length=64)
     filled = np.bincount(
         packed.starts // packed.row_length, weights=lengths, minlength=packed.num_rows
     )
@@ -89,19 +89,34 @@ def test_no_two_rows_could_be_one(lengths):
 
 
 def test_a_longer_pair_widens_all_rows():
-    assert pack(np.array([3, ROW_LENGTH])).row_length == ROW_LENGTH
-    packed = pack(np.array([3, ROW_LENGTH + 5, 66]))
-    assert (packed.row_length, packed.num_rows) == (ROW_LENGTH + 5, 2)
-    assert packed.starts.tolist() == [ROW_LENGTH + 5 + 66, 0, ROW_LENGTH + 5]
+    assert pack(np.array([3, 64]), row_length=64).row_length == 64
+    packed = pack(np.array([3, 69, 66]), row_length=64)
+    assert (packed.row_length, packed.num_rows) == (69, 2)
+    assert packed.starts.tolist() == [69 + 66, 0, 69]
 
 
 def test_no_pairs_need_no_rows():
-    packed = pack(np.empty(0, np.int64))
-    assert (packed.num_rows, packed.row_length, len(packed.starts)) == (0, ROW_LENGTH, 0)
+    packed = pack(np.empty(0, np.int64), row_length=64)
+    assert (packed.num_rows, packed.row_length, len(packed.starts)) == (0, 64, 0)
+
+
+def num_cells(packed):
+    return packed.num_rows * packed.row_length
+
+
+@given(lengths=any_lengths)
+def test_the_tightest_packing_is_one_of_them_and_none_has_fewer_cells(lengths):
+    packings = [pack(lengths, row_length=each) for each in ROW_LENGTHS]
+    tight = pack_tightly(lengths)
+    assert num_cells(tight) == min(num_cells(each) for each in packings)
+    same = next(each for each in packings if num_cells(each) == num_cells(tight))
+    np.testing.assert_array_equal(tight.starts, same.starts)
 
 
 def test_short_texts_leave_hardly_any_padding():
     rng = np.random.default_rng(0)
-    lengths = np.clip(rng.lognormal(2.5, 0.5, 64).astype(np.int64), 5, 64)
-    packed = pack(lengths)
-    assert lengths.sum() / (packed.num_rows * packed.row_length) > 0.93
+    fills = []
+    for _ in range(20):
+        lengths = np.clip(rng.lognormal(2.8, 0.4, 64).astype(np.int64), 5, 64)
+        fills.append(lengths.sum() / num_cells(pack_tightly(lengths)))
+    assert np.mean(fills) > 0.95

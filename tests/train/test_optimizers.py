@@ -41,6 +41,8 @@ KINDS = [
     {"position": "relative", "norm": "pre"},
     {"position": "rotary", "norm": "deepnorm", "mlm_head_dense": False},
     {"head": "classifier", "pooling": "cls"},
+    {"heat_fill": "mask"},
+    {"heat_fill": "linear", "norm": "pre", "position": "rotary"},
     {"head": "classifier", "pooling": "cls-mean", "initialization": "deepnorm"},
 ]
 """Settings that together have every parameter a model can have."""
@@ -297,8 +299,18 @@ ETAS = {
     "mlm_head.norm.weight": 1.0,
     "pair_head.dense.weight": PER_INPUT,
     "pair_head.output.weight": PER_INPUT,
+    "heat.fill.vector.weight": math.sqrt(2 / WIDTH),
+    "heat.fill.slope": PER_INPUT,
+    "heat.place.0.weight": math.sqrt(2 / WIDTH),
+    "heat.place.1.weight": 1.0,
+    "heat.final_norm.weight": 1.0,
 }
 """Every weight of a model, its layer aside; each of these names has a bias or none."""
+
+
+def of_any_layer(name):
+    """The name without the number of its layer; a decoder's layers are like an encoder's."""
+    return re.sub(r"(encoder|heat)\.layers\.\d+", "encoder.layers.N", name)
 
 
 def eta_of(name, parameter):
@@ -307,7 +319,7 @@ def eta_of(name, parameter):
         return 0.5
     if name == "pair_head.dense.weight" and parameter.shape[1] == 2 * WIDTH:
         return math.sqrt(1 / (2 * WIDTH))  # of [CLS] and mean side by side
-    return ETAS[re.sub(r"layers\.\d+", "layers.N", name)]
+    return ETAS[of_any_layer(name)]
 
 
 @pytest.mark.parametrize("settings", KINDS)
@@ -322,8 +334,7 @@ def test_the_table_gives_every_parameter_its_scale_and_slots(settings):
 def test_the_kinds_of_model_have_every_weight_of_the_table():
     models = [match_model(**settings) for settings in KINDS]
     names = {name for model in models for name, _ in model.named_parameters()}
-    weights = {re.sub(r"layers\.\d+", "layers.N", name) for name in names if "bias" not in name}
-    assert weights == set(ETAS)
+    assert {of_any_layer(name) for name in names if "bias" not in name} == set(ETAS)
 
 
 @given(

@@ -32,6 +32,14 @@ class Corrupted(NamedTuple):
     labels: NDArray[np.int64]
 
 
+def choose_tokens(
+    ids: NDArray[np.int64], *, probability: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """(N,), each ordinary token of `ids` (N,) chosen with `probability`, no other."""
+    chosen: NDArray[np.bool_] = (ids > Special.YES) & (rng.random(len(ids)) < probability)
+    return chosen
+
+
 def corrupt(
     ids: NDArray[np.int64],
     *,
@@ -51,8 +59,7 @@ def corrupt(
         vocab_size: V.
         rng: The same state gives the same noise.
     """
-    chosen = (ids > Special.YES) & (rng.random(len(ids)) < probability)
-    positions = np.flatnonzero(chosen)
+    positions = np.flatnonzero(choose_tokens(ids, probability=probability, rng=rng))
     fate = rng.random(len(positions))
     noisy = ids.copy()
     noisy[positions[fate < MASK_SHARE]] = Special.MASK

@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ROW_LENGTH = 64
+ROW_LENGTHS = (56, 60, 64, 68, 72)
 """Cells of a row unless a pair is longer; attention costs what is inside a row."""
 
 
@@ -30,7 +30,15 @@ class Packed(NamedTuple):
     row_length: int
 
 
-def pack(lengths: NDArray[np.int64], *, row_length: int = ROW_LENGTH) -> Packed:
+def pack_tightly(
+    lengths: NDArray[np.int64], *, row_lengths: tuple[int, ...] = ROW_LENGTHS
+) -> Packed:
+    """Lay pairs into rows of that length which leaves the fewest cells empty; see `pack`."""
+    packings = [pack(lengths, row_length=each) for each in row_lengths]
+    return min(packings, key=lambda packed: packed.num_rows * packed.row_length)
+
+
+def pack(lengths: NDArray[np.int64], *, row_length: int) -> Packed:
     """Lay pairs into rows, longest first, each into the fullest row that still takes it.
 
     Best fit decreasing needs at most 11/9 of the fewest rows (Johnson, 1974). Rows with the same

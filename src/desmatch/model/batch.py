@@ -5,6 +5,7 @@ Shapes: R rows of W cells, N tokens, M masked tokens, B labelled pairs.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,12 +14,15 @@ from torch import Tensor
 
 from desmatch.data.batches import FlatBatch, assemble, plan_epoch
 from desmatch.data.corrupt import corrupt
-from desmatch.data.pack import ROW_LENGTH, pack
+from desmatch.data.heat import LeftOut, choose_left_out, leave_out
+from desmatch.data.pack import pack, pack_tightly
 from desmatch.data.vocabulary import EncodedPairs, positions_within
 from desmatch.runs import generator
 from desmatch.schema import Special
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from desmatch.recipe import TrainingConfig
@@ -46,26 +50,47 @@ class PackedRows(NamedTuple):
         names = ("input_ids", "attention_mask", "position_ids")
         return {name: getattr(self, name) for name in names}
 
+    def spread(self, values: NDArray[np.int64]) -> Tensor:
+        """Lay values of the batch's tokens into its rows: (..., N) to (..., R, W), 0 at padding."""
+        return _spread(values, self.cells, tuple(self.input_ids.shape))
 
-def lay_out(flat: FlatBatch, *, row_length: int = ROW_LENGTH) -> PackedRows:
-    """Pack a flat batch into rows of `row_length` cells, or longer where a pair is longer."""
-    packed = pack(flat.lengths, row_length=row_length)
+
+def lay_out(
+    flat: FlatBatch,
+    *,
+    row_length: int | None = None,
+    position_ids: NDArray[np.int64] | None = None,
+) -> PackedRows:
+    """Pack a flat batch into rows.
+
+    Args:
+        flat: B pairs of N tokens.
+        row_length: W, or more where a pair is longer; none: what leaves the fewest cells empty.
+        position_ids: (N,), where each token stands in its pair; none: no pair lacks a token.
+    """
+    packed = pack(flat.lengths, row_length=row_length) if row_length else pack_tightly(flat.lengths)
     within = positions_within(flat.lengths)
     cells = np.repeat(packed.starts, flat.lengths) + within
     pairs = np.repeat(np.arange(1, len(flat.lengths) + 1), flat.lengths)
-
-    def spread(values: NDArray[np.int64], padding: int) -> Tensor:
-        rows = np.full(packed.num_rows * packed.row_length, padding, np.int64)
-        rows[cells] = values
-        return torch.from_numpy(rows.reshape(packed.num_rows, packed.row_length))
-
+    shape = (packed.num_rows, packed.row_length)
     return PackedRows(
-        spread(flat.ids, int(Special.PAD)), spread(pairs, 0), spread(within, 0), cells
+        _spread(flat.ids, cells, shape, padding=int(Special.PAD)),
+        _spread(pairs, cells, shape),
+        _spread(within if position_ids is None else position_ids, cells, shape),
+        cells,
     )
 
 
-MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "masked_cells", "pair_cells")
-"""What of a training batch the model takes; the rest is for the objective."""
+def _spread(
+    values: NDArray[np.int64],
+    cells: NDArray[np.int64],
+    shape: tuple[int, ...],
+    *,
+    padding: int = 0,
+) -> Tensor:
+    rows = np.full((*values.shape[:-1], math.prod(shape)), padding, np.int64)
+    rows[..., cells] = values
+    return torch.from_numpy(rows).unflatten(-1, shape)
 
 
 class TrainingRows(NamedTuple):
@@ -89,6 +114,65 @@ class Vocabularies(NamedTuple):
 
     first_id: int
     size: int
+
+
+class Hidden(NamedTuple):
+    """Packed pairs some tokens of which are to be predicted.
+
+    Attributes:
+        inputs: What a model takes, all but `pair_cells`.
+        labels: (M,), int64, the tokens that were there.
+        first_cells: (B,), int64, the cell of each pair's [CLS].
+    """
+
+    inputs: dict[str, Tensor]
+    labels: NDArray[np.int64]
+    first_cells: NDArray[np.int64]
+
+
+def replace_tokens(
+    flat: FlatBatch, config: TrainingConfig, vocabulary: Vocabularies, rng: np.random.Generator
+) -> Hidden:
+    """Hide tokens behind noise in their place, as BERT does."""
+    noisy = corrupt(
+        flat.ids,
+        probability=config.mlm_probability,
+        first_id=vocabulary.first_id,
+        vocab_size=vocabulary.size,
+        rng=rng,
+    )
+    packed = lay_out(flat._replace(ids=noisy.ids))
+    masked_cells = torch.from_numpy(packed.cells[noisy.positions])
+    inputs = {**packed.inputs, "masked_cells": masked_cells}
+    return Hidden(inputs, noisy.labels, packed.cells[flat.starts])
+
+
+def leave_tokens_out(
+    flat: FlatBatch, config: TrainingConfig, vocabulary: Vocabularies, rng: np.random.Generator
+) -> Hidden:
+    """Hide tokens by packing the others alone, for `desmatch.model.heat`."""
+    del vocabulary
+    probability = config.mlm_probability
+    is_left_out = choose_left_out(flat, fill=config.fill, probability=probability, rng=rng)
+    return lay_out_both(flat, leave_out(flat, is_left_out, fill=config.fill))
+
+
+def lay_out_both(flat: FlatBatch, left_out: LeftOut) -> Hidden:
+    """Pack a batch's kept tokens for the encoder, and all its tokens for the decoder."""
+    kept = lay_out(left_out.kept, position_ids=left_out.position_ids)
+    full = lay_out(flat)
+    inputs = {
+        **kept.inputs,
+        "masked_cells": torch.from_numpy(full.cells[left_out.positions]),
+        "full_attention_mask": full.attention_mask,
+        "full_position_ids": full.position_ids,
+        "neighbor_cells": full.spread(kept.cells[left_out.neighbors]),
+    }
+    return Hidden(inputs, left_out.labels, kept.cells[left_out.kept.starts])
+
+
+OBJECTIVES: dict[str, Callable[..., Hidden]] = {"mlm": replace_tokens, "heat": leave_tokens_out}
+"""`objective` of a stage to how it hides tokens."""
 
 
 class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
@@ -116,6 +200,7 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
     ) -> None:
         self.rows, self.config, self.vocabulary = rows, config, vocabulary
         self.seed, self.stage = seed, stage
+        self.hide = OBJECTIVES[config.objective]
         self.steps_per_epoch = -(-rows.pairs.num_pairs // config.batch_size)
         steps = config.num_train_epochs * self.steps_per_epoch / config.num_evaluations
         unit = 10 if steps >= 30 else 1  # so that log lines divide the stretch between evaluations
@@ -133,21 +218,13 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
         rng = generator(self.seed, self.stage, "batch", step)
         swapped = rng.random(len(rows)) < self.config.swap_probability
         flat = assemble(self.rows.pairs, rows, swapped)
-        noisy = corrupt(
-            flat.ids,
-            probability=self.config.mlm_probability,
-            first_id=self.vocabulary.first_id,
-            vocab_size=self.vocabulary.size,
-            rng=rng,
-        )
-        packed = lay_out(flat._replace(ids=noisy.ids))
+        hidden = self.hide(flat, self.config, self.vocabulary, rng)
         labels = self.rows.labels[rows]
         labelled = np.flatnonzero(labels != UNLABELED)
         return {
-            **packed.inputs,
-            "masked_cells": torch.from_numpy(packed.cells[noisy.positions]),
-            "pair_cells": torch.from_numpy(packed.cells[flat.starts[labelled]]),
-            "masked_labels": torch.from_numpy(noisy.labels),
+            **hidden.inputs,
+            "pair_cells": torch.from_numpy(hidden.first_cells[labelled]),
+            "masked_labels": torch.from_numpy(hidden.labels),
             "pair_labels": torch.from_numpy(labels[labelled].astype(np.int64)),
         }
 

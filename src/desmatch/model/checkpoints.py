@@ -27,18 +27,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from desmatch.data.vocabulary import Vocabulary
-    from desmatch.recipe import ModelConfig
+    from desmatch.recipe import ModelConfig, TrainingConfig
 
 WORDS = "encoder.embeddings.word.weight"
 DECODER_BIAS = "mlm_head.bias"
-HEADS = ("mlm_head.", "pair_head.")
+HEADS = ("mlm_head.", "pair_head.", "heat.")
 
 
-def build_model(config: ModelConfig, *, vocab_size: int, max_length: int) -> MatchForPairs:
-    """Return a model of the recipe's shape with random weights, from torch's seeded state."""
+def build_model(
+    config: ModelConfig,
+    *,
+    vocab_size: int,
+    max_length: int,
+    pretraining: TrainingConfig | None = None,
+) -> MatchForPairs:
+    """Return a model of the recipe's shape with random weights, from torch's seeded state.
+
+    With `pretraining` it has what that stage needs beside the encoder and its heads.
+    """
     return MatchForPairs(
         MatchConfig(
-            **_own_settings(config),
+            **_own_settings(config, pretraining),
             vocab_size=vocab_size,
             hidden_size=config.hidden_size,
             num_hidden_layers=config.num_hidden_layers,
@@ -46,12 +55,16 @@ def build_model(config: ModelConfig, *, vocab_size: int, max_length: int) -> Mat
             intermediate_size=config.intermediate_size,
             max_position_embeddings=max(max_length, 64),
             position=config.position,
+            head_act="gelu" if config.position == "rotary" else "tanh",  # as RoFormer and BERT
         )
     )
 
 
-def _own_settings(config: ModelConfig) -> dict[str, Any]:
+def _own_settings(config: ModelConfig, pretraining: TrainingConfig | None) -> dict[str, Any]:
     """Return the settings that a recipe decides whether there is a checkpoint or not."""
+    decoder = {}
+    if pretraining is not None:
+        decoder = {name: getattr(pretraining, name) for name in ("heat_fill", "num_heat_layers")}
     names = (
         "hidden_dropout_prob",
         "attention_probs_dropout_prob",
@@ -63,7 +76,7 @@ def _own_settings(config: ModelConfig) -> dict[str, Any]:
         "pooling",
         "num_dropout_samples",
     )
-    return {name: getattr(config, name) for name in names}
+    return {**{name: getattr(config, name) for name in names}, **decoder}
 
 
 class Aligned(NamedTuple):
@@ -83,14 +96,19 @@ class Aligned(NamedTuple):
 
 
 def load_aligned(
-    config: ModelConfig, vocabulary: Vocabulary, *, rng: np.random.Generator
+    config: ModelConfig,
+    vocabulary: Vocabulary,
+    *,
+    rng: np.random.Generator,
+    pretraining: TrainingConfig | None = None,
 ) -> Aligned:
     """Load `config.init` and give it our vocabulary.
 
     Special tokens keep their rows by name; [NO] and [YES] start from [UNK]. With
     `config.reference_counts` the k-th most frequent id takes the row of the k-th most frequent
     token; without it every id is drawn. What has no row to take is drawn from a normal with the
-    embedding's mean and standard deviation in each dimension.
+    embedding's mean and standard deviation in each dimension. What a stage `pretraining` needs
+    beside the encoder and its heads starts at random.
 
     Raises:
         UserError: The checkpoint cannot be read, or its vocabulary does not fit its embedding.
@@ -116,7 +134,7 @@ def load_aligned(
     keep = keep_tokens(vocabulary, reference_vocab, ranked)
     state = replace_vocabulary(read_state(folder), keep, rng)
     settings["vocab_size"] = len(keep)
-    model = MatchForPairs(MatchConfig(**{**settings, **_own_settings(config)}))
+    model = MatchForPairs(MatchConfig(**{**settings, **_own_settings(config, pretraining)}))
     has_mlm_head = _fill(model, state, config, folder)
     num_aligned = min(len(ranked), len(vocabulary.ids))
     return Aligned(model, num_aligned, int((keep < 0).sum()), has_mlm_head)
@@ -193,7 +211,7 @@ def _seeded_rows(old: Tensor, keep: NDArray[np.int64], rng: np.random.Generator)
 
 
 def load_model(folder: Path) -> MatchForPairs:
-    """Load what a stage wrote.
+    """Load what a stage wrote, without the decoder of a heat stage: it has served its time.
 
     Raises:
         UserError: The folder is not one of our models, or it lacks weights.
@@ -209,7 +227,11 @@ def load_model(folder: Path) -> MatchForPairs:
         )
     try:
         model, info = MatchForPairs.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            folder,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            heat_fill=None,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(

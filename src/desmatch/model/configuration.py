@@ -37,6 +37,9 @@ class MatchConfig(PreTrainedConfig):  # type: ignore[misc]
         pooling: What the classifier sees: `cls`, `mean` or `cls-mean`, both side by side.
         head_act: The classifier's activation.
         num_dropout_samples: Dropout masks of the classifier in a training step.
+        heat_fill: What the decoder of a heat stage is given for a token, see
+            `desmatch.model.heat`; none: the model has no such decoder.
+        num_heat_layers: Layers of that decoder.
     """
 
     model_type = "desmatch"
@@ -66,6 +69,8 @@ class MatchConfig(PreTrainedConfig):  # type: ignore[misc]
         pooling: str = "cls",
         head_act: str = "tanh",
         num_dropout_samples: int = 1,
+        heat_fill: str | None = None,
+        num_heat_layers: int = 1,
         **others: Any,  # noqa: ANN401 - transformers' own settings
     ) -> None:
         self.vocab_size = vocab_size
@@ -90,6 +95,8 @@ class MatchConfig(PreTrainedConfig):  # type: ignore[misc]
         self.pooling = pooling
         self.head_act = head_act
         self.num_dropout_samples = num_dropout_samples
+        self.heat_fill = heat_fill
+        self.num_heat_layers = num_heat_layers
         others.setdefault("pad_token_id", int(Special.PAD))
         super().__init__(**others)
 

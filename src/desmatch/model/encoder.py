@@ -86,6 +86,41 @@ class Layer(nn.Module):
         return self.feed_forward_norm.leave(x, branch)
 
 
+def run_layers(
+    layers: nn.ModuleList,
+    x: Tensor,
+    attention_mask: Tensor,
+    position_ids: Tensor,
+    cells: Tensor | None = None,
+) -> Tensor:
+    """Send packed rows through layers: (N, D) to (N, D), or to (P, D) at `cells` alone.
+
+    Args:
+        layers: At least one `Layer`.
+        x: (N, D).
+        attention_mask: (R, W), int64, pairs by number.
+        position_ids: (R, W), int64.
+        cells: (P,), int64, into N; the last layer then computes no other.
+    """
+    places = layers[0].attention.places(position_ids, x.dtype)
+    num_rows, width = attention_mask.shape
+    layout = Layout(num_rows, width, block_bias(attention_mask, x.dtype), places)
+    *lower, last = layers
+    for layer in lower:
+        x = layer(x, layout)
+    return last(x, layout, cells)  # type: ignore[no-any-return]
+
+
+def closing_norm(config: MatchConfig) -> nn.Module:
+    """Return the norm that follows the last layer, (N, D) to (N, D).
+
+    The straight path of pre-norm ends without one; elsewhere nothing follows.
+    """
+    if config.norm == "pre":
+        return LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+    return nn.Identity()
+
+
 class MatchPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
     """What our models share: the config's class and how parameters start."""
 
@@ -116,9 +151,7 @@ class MatchModel(MatchPreTrainedModel):
         super().__init__(config)
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        is_open = config.norm == "pre"  # the straight path of pre-norm ends without a norm
-        last = LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if is_open else None
-        self.final_norm = last
+        self.final_norm = closing_norm(config)
         self.post_init()
 
     def forward(
@@ -150,14 +183,7 @@ class MatchModel(MatchPreTrainedModel):
         dtype = activation_dtype(input_ids.device)
         with torch.autocast(input_ids.device.type, enabled=False):
             x = self.embeddings(input_ids, position_ids, token_type_ids, dtype)
-            places = self.layers[0].attention.places(position_ids, dtype)
-            layout = Layout(num_rows, width, block_bias(attention_mask, dtype), places)
-            *lower, last = self.layers
-            for layer in lower:
-                x = layer(x, layout)
-            x = last(x, layout, cells)
-            if self.final_norm is not None:
-                x = self.final_norm(x)
+            x = self.final_norm(run_layers(self.layers, x, attention_mask, position_ids, cells))
         return BaseModelOutput(
             last_hidden_state=x.view(num_rows, width, -1) if cells is None else x
         )

@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 from desmatch.model.configuration import MatchConfig
 from desmatch.model.dropout import Dropout
 from desmatch.model.encoder import MatchModel, MatchPreTrainedModel, mean_of_pairs
+from desmatch.model.heat import FullRows, Heat
 from desmatch.model.layers import LayerNorm, Linear
 from desmatch.schema import Special
 
@@ -105,13 +106,19 @@ class PairClassifier(nn.Module):
 
 
 class MatchForPairs(MatchPreTrainedModel):
-    """Encoder, masked-language-model head and, where the config asks for one, a pair classifier."""
+    """Encoder, masked-language-model head and what the config asks for beside them.
+
+    That is a pair classifier, and the decoder of a heat stage, which such a stage alone uses.
+    """
+
+    _keys_to_ignore_on_load_unexpected = (r"^heat\.",)
 
     def __init__(self, config: MatchConfig) -> None:
         super().__init__(config)
         self.encoder = MatchModel(config)
         self.mlm_head = MaskedLMHead(config)
         self.pair_head = PairClassifier(config) if config.head == "classifier" else None
+        self.heat = None if config.heat_fill is None else Heat(config)
         self.post_init()
 
     @property
@@ -119,7 +126,7 @@ class MatchForPairs(MatchPreTrainedModel):
         """Column of `pair_logits` that stands for label 0; the next one stands for label 1."""
         return int(Special.NO) if self.pair_head is None else 0
 
-    def forward(
+    def forward(  # noqa: PLR0913 - a model's inputs are its arguments
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
@@ -127,6 +134,9 @@ class MatchForPairs(MatchPreTrainedModel):
         token_type_ids: Tensor | None = None,
         masked_cells: Tensor | None = None,
         pair_cells: Tensor | None = None,
+        full_attention_mask: Tensor | None = None,
+        full_position_ids: Tensor | None = None,
+        neighbor_cells: Tensor | None = None,
     ) -> PairOutput:
         """Return logits at masked cells and of pairs.
 
@@ -138,6 +148,11 @@ class MatchForPairs(MatchPreTrainedModel):
             masked_cells: (M,), int64, into the flattened (R * W,); neither these nor
                 `pair_cells`: logits at every cell.
             pair_cells: (B,), int64, the cell of each pair's [CLS].
+            full_attention_mask: (R', W'), int64, only where the rows lack tokens and the decoder
+                fills them in: the rows of all tokens, see `desmatch.model.heat.FullRows`.
+                `masked_cells` are cells of them then.
+            full_position_ids: (R', W'), int64.
+            neighbor_cells: (2, R', W'), int64, into the flattened (R * W,).
         """
         rows = (input_ids, attention_mask, position_ids, token_type_ids)
         embedding = self.get_input_embeddings().weight
@@ -147,16 +162,20 @@ class MatchForPairs(MatchPreTrainedModel):
         nowhere = input_ids.new_empty(0)
         masked_cells = nowhere if masked_cells is None else masked_cells
         pair_cells = nowhere if pair_cells is None else pair_cells
-        if self.pair_head is None:
+        if neighbor_cells is None and self.pair_head is None:
             return self._label_tokens(rows, masked_cells, pair_cells)
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
         hidden = self.encoder(*rows).last_hidden_state.flatten(0, 1)
         with torch.autocast(hidden.device.type, enabled=False):
-            masked = self.mlm_head(hidden.index_select(0, masked_cells), embedding)
-            pooled = self.pair_head.pool(hidden, attention_mask, pair_cells)
-            pairs = self.pair_head(pooled if self.training else pooled.float())
-        return PairOutput(logits=masked, pair_logits=pairs)
+            if neighbor_cells is None:
+                masked = hidden.index_select(0, masked_cells)
+            else:
+                assert self.heat is not None, "the config has no heat_fill"
+                full = FullRows(full_attention_mask, full_position_ids, neighbor_cells)
+                masked = self.heat(hidden, position_ids, full, masked_cells)
+            if attention_mask is None:
+                attention_mask = torch.ones_like(input_ids)
+            pairs = self._pair_logits(hidden, attention_mask, pair_cells)
+            return PairOutput(logits=self.mlm_head(masked, embedding), pair_logits=pairs)
 
     def _label_tokens(
         self, rows: tuple[Tensor | None, ...], masked_cells: Tensor, pair_cells: Tensor
@@ -175,6 +194,16 @@ class MatchForPairs(MatchPreTrainedModel):
             # scores are told apart by small differences, which bf16 would round to ties
             pairs = self.mlm_head.decode(features[num_masked:].float(), embedding)
         return PairOutput(logits=masked, pair_logits=pairs)
+
+    def _pair_logits(self, hidden: Tensor, attention_mask: Tensor, pair_cells: Tensor) -> Tensor:
+        """(N, D) to (B, C), or (S, B, C): in fp32 where they are scores."""
+        if self.pair_head is None:
+            head = self.mlm_head
+            features = head.features(hidden.index_select(0, pair_cells))
+            embedding = self.get_input_embeddings().weight
+            return head.decode(features if self.training else features.float(), embedding)
+        pooled = self.pair_head.pool(hidden, attention_mask, pair_cells)
+        return self.pair_head(pooled if self.training else pooled.float())
 
 
 FORWARD = frozenset(signature(MatchForPairs.forward).parameters)

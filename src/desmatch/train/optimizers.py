@@ -92,7 +92,7 @@ class AmosRule(NamedTuple):
 
 AMOS_RULES = (
     AmosRule(r"bias$", 0, VECTOR_SCALE, False, "scalar"),
-    AmosRule(r"embeddings?\.", 2, math.sqrt(2), True, "rows"),
+    AmosRule(r"embeddings?\.|heat\.(place|fill\.vector)\.", 2, math.sqrt(2), True, "rows"),
     AmosRule(r"feed_forward\.contract\.", 2, math.sqrt(2), True, "rows"),
     AmosRule(r"", 2, 1.0, True, "rows"),
     AmosRule(r"weight$", 0, 1.0, False, "scalar"),  # of a norm

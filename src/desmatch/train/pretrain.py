@@ -32,10 +32,14 @@ def starting_model(prepared: Prepared, recipe: Recipe) -> tuple[MatchForPairs, d
     vocabulary = prepared.vocabulary
     if recipe.model.init is None:
         model = build_model(
-            recipe.model, vocab_size=vocabulary.size, max_length=recipe.data.max_length
+            recipe.model,
+            vocab_size=vocabulary.size,
+            max_length=recipe.data.max_length,
+            pretraining=recipe.pretrain,
         )
         return model, {"init": None}
-    aligned = load_aligned(recipe.model, vocabulary, rng=generator(recipe.seed, "align"))
+    rng = generator(recipe.seed, "align")
+    aligned = load_aligned(recipe.model, vocabulary, rng=rng, pretraining=recipe.pretrain)
     figures = {
         "init": Path(recipe.model.init).name,
         "aligned_ids": aligned.num_aligned,

@@ -32,8 +32,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from desmatch.errors import UserError
 from desmatch.metrics.roc import roc_auc
-from desmatch.model.batch import MODEL_INPUTS
 from desmatch.model.dropout import use_bank_dropout
+from desmatch.model.heads import model_inputs
 from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.prepare import FIGURES, Prepared
 from desmatch.runs import StageFolder, atomic_write, processor_name, write_json
@@ -107,7 +107,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002 - Trainer's signature
     ) -> Any:  # noqa: ANN401 - Trainer's signature
         """Return the objective of a batch."""
-        output = model(**{name: inputs[name] for name in MODEL_INPUTS})
+        output = model(**model_inputs(inputs))
         loss = self.objective(output, inputs)
         return (loss, output) if return_outputs else loss
 
