@@ -122,6 +122,13 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     predict.add_argument("--out", type=Path, help="with --test: file of scores, one a line")
     predict.set_defaults(act=_predict, resume=False)
 
+    export = verbs.add_parser("export", help="write the trained model for other tools")
+    export.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    export.add_argument("--to", choices=["hf"], default="hf",
+                        help="hf: a folder that transformers loads by itself")  # fmt: skip
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    export.set_defaults(act=_export)
+
     evaluate = verbs.add_parser("evaluate", help="figures of the held-out rows, or of known labels")
     evaluate.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     evaluate.add_argument("--labels", type=Path, help="labels of the test, one a line")
@@ -136,6 +143,12 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     report = verbs.add_parser("report", help="write the page of a run")
     report.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     report.set_defaults(act=_stage, resume=False)
+
+    diagnose = verbs.add_parser("diagnose", help="what training did, layer by layer")
+    diagnose.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    diagnose.add_argument("--batches", type=_positive, default=8, metavar="N",
+                          help="joint batches whose gradients are averaged (8)")  # fmt: skip
+    diagnose.set_defaults(act=_diagnose)
 
 
 def _add_sources(parser: argparse.ArgumentParser) -> None:
@@ -258,6 +271,14 @@ def _predict(options: argparse.Namespace) -> None:
     return None
 
 
+def _export(options: argparse.Namespace) -> None:
+    from desmatch.export import export_hugging_face
+    from desmatch.pipeline import load_run
+
+    name = export_hugging_face(load_run(options.run).last_model, options.out)
+    print(f"wrote {options.out}, a {name}")
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from desmatch.console import describe_figures
     from desmatch.evaluate import figures_on_labels
@@ -286,6 +307,22 @@ def _submit(options: argparse.Namespace) -> None:
 
     print(describe_check(options.check, options.test))
     return None
+
+
+def _diagnose(options: argparse.Namespace) -> None:
+    from desmatch.console import describe_diagnosis
+    from desmatch.diagnose import DIAGNOSIS, diagnose
+    from desmatch.pipeline import load_run
+
+    run = load_run(options.run)
+    print(describe_diagnosis(diagnose(run, num_batches=options.batches)))
+    print(f"wrote {run.folder / DIAGNOSIS}")
+
+
+def _positive(word: str) -> int:
+    if int(word) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {word}")
+    return int(word)
 
 
 def _summary(run: Run) -> str:

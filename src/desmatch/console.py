@@ -57,3 +57,25 @@ def describe_run(folder: Path, card: Mapping[str, Any]) -> str:
         f"report: {folder / 'report.html'}",
     ]
     return "\n".join(lines)
+
+
+def describe_diagnosis(figures: Mapping[str, Any]) -> str:
+    """Return what training did, layer by layer, as two tables."""
+    names = (figures["start"], figures["end"])
+    head = f"{'norm':<26} {names[0]:>14} {names[1]:>14}"
+    lines = [f"mean |scale| of each norm\n{head}"]
+    lines += [f"{each['name']:<26} {_number(each['start']):>14} {_number(each['end']):>14}"
+              for each in figures["norms"]]  # fmt: skip
+    lines.append(f"last scale over the median of the others: {figures['last_scale_ratio']:.3f}")
+    lines.append(
+        f"\ngradient norm, mean of {figures['batches']} joint batches, and update over size\n"
+        f"{'part':<26} {names[0]:>14} {names[1]:>14} {'update':>9}"
+    )
+    lines += [f"{each['name']:<26} {_number(each['gradient_start']):>14} "
+              f"{_number(each['gradient_end']):>14} {_number(each['update']):>9}"
+              for each in figures["parts"]]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -20,6 +20,12 @@ BUILDERS = {
     "scores": lambda: figures.score_figure(LABELS, SCORES, SCORES),
     "lengths": lambda: figures.length_figure({"train": np.array([3, 4, 9]), "test": np.array([])}),
     "components": lambda: figures.component_figure(np.array([2, 2, 2, 3, 50])),
+    "depth": lambda: figures.depth_figure(
+        [f"layer {k}" for k in range(40)],
+        {"start": np.arange(1.0, 41), "end": np.full(40, np.nan)},
+        y_label="norm",
+        is_log=True,
+    ),
 }
 
 

@@ -4,7 +4,7 @@ Text and axes are drawn in one grey, INK; as SVG they take the colour of the tex
 (`currentColor`), so that a figure reads well on a light and on a dark page. The same arrays give
 the same bytes: no date, no random id, no global state of pyplot.
 
-Shapes: B validation rows, T test rows, C components.
+Shapes: B validation rows, T test rows, C components, P parts of a model.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ CURVE_POINTS = 200
 FIGURE_INCHES = (4.1, 2.9)
 NUM_BINS = 40
 MOST_LENGTHS = 60
+MOST_PARTS = 13
 STYLE: dict[str, Any] = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -190,6 +191,30 @@ def component_figure(component_sizes: np.ndarray) -> Figure:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axis.set_minor_formatter("")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def depth_figure(
+    names: Sequence[str], series: Mapping[str, np.ndarray], *, y_label: str, is_log: bool = False
+) -> Figure:
+    """Draw a figure of a model's parts, lowest part on the left, one line a series.
+
+    Args:
+        names: (P,), of the parts; of many parts some are named.
+        series: Name to (P,), float; NaN where a part has no figure.
+        y_label: What is drawn.
+        is_log: Whether its axis is logarithmic.
+    """
+    figure, axes = _figure("layer or other part, lowest first", y_label)
+    for name, values in series.items():
+        axes.plot(np.arange(len(names)), values, marker=".", label=name)
+    if is_log:
+        axes.set_yscale("log")
+    step = -(-len(names) // MOST_PARTS)
+    places = range(0, len(names), step)
+    axes.set_xticks(places, [names[place] for place in places], rotation=45, ha="right", size=7)
+    axes.legend(loc="best")
     return figure
 
 
