@@ -1,11 +1,13 @@
 # `make help` lists what there is. Every target first makes .venv where it is missing.
 .DEFAULT_GOAL := help
-.PHONY: help install demo check format test test-all bench clean
+.PHONY: help install demo check format test test-all bench bench-train clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 RUN ?= runs/demo
 STAMP := .venv/installed
+BENCH_STAMP := .venv/installed-bench
+OPTIONS ?=
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -40,6 +42,12 @@ test-all: $(STAMP) ## The slow tests too
 bench: $(STAMP) ## The benchmarks, one after the other
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_read.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_lexical.py --labels data/sample/test_labels.tsv
+
+bench-train: $(BENCH_STAMP) ## Speed of training beside two other libraries; OPTIONS="--data DIR --threads N"
+	$(BIN)/python benchmarks/bench_train.py $(OPTIONS)
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	touch $@
 
 clean: ## Drop caches; data, runs and .venv stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist
