@@ -1,7 +1,7 @@
 """What alignment by frequency rank is worth: aligned rows against the same rows in random order.
 
     python benchmarks/articles/alignment.py --init FOLDER --reference-counts JSON --data DIR
-        [--quick]
+        [--learning-rate RATE] [--seeds N] [--quick]
 
 Source: kexue.fm/archives/8213, which reports clearly faster convergence and gives no figure. Three
 starts of one joint stage with the settings of the recipe `baseline`, on shorter rows and in smaller
@@ -133,7 +133,9 @@ def read_options() -> argparse.Namespace:
         "--reference-counts", required=True, help="JSON, token to count in an open corpus"
     )
     parser.add_argument("--data", type=Path, required=True, help="contest files")
-    parser.add_argument("--quick", action="store_true", help="12 steps, one seed")
+    parser.add_argument("--learning-rate", type=float, help="none: the recipe's")
+    parser.add_argument("--seeds", type=int, default=3, help="of both orders of the rows")
+    parser.add_argument("--quick", action="store_true", help="12 steps of one seed")
     return parser.parse_args()
 
 
@@ -141,11 +143,14 @@ def main() -> None:
     """Print the tables and the line of JSON."""
     options = read_options()
     started = time.perf_counter(), time.process_time()
-    checkpoint = [f"--model.init={options.init}",
-                  f"--model.reference_counts={options.reference_counts}"]  # fmt: skip
-    recipe = load_recipe(recipe_path("baseline"), [*OPTIONS, *checkpoint])
+    settings = [*OPTIONS, f"--model.init={options.init}",
+                f"--model.reference_counts={options.reference_counts}"]  # fmt: skip
+    if options.learning_rate is not None:
+        settings.append(f"--pretrain.learning_rate={options.learning_rate}")
+    recipe = load_recipe(recipe_path("baseline"), settings)
     task = read_task(options.data, recipe)
-    num_steps, every, rows, num_seeds = (12, 4, 64, 1) if options.quick else (150, 10, 128, 3)
+    num_steps, every, rows = (12, 4, 64) if options.quick else (150, 10, 128)
+    num_seeds = 1 if options.quick else options.seeds
     held_out = task.masked_batches(recipe.pretrain, max_rows=rows)
     seeds: dict[Start, int] = dict.fromkeys(get_args(Start), num_seeds)
     seeds["random weights"] = 1
@@ -167,7 +172,8 @@ def main() -> None:
              expected=CHECK, at_most=CHECK),
         Line(figure="AUC, aligned minus shuffled, seed by seed", unit="AUC", measured=list(gains)),
     ]).show("The check and our figures")  # fmt: skip
-    figures: dict[str, Any] = {"steps": num_steps, "check": CHECK, **origin, "starts": lines}
+    figures: dict[str, Any] = {"steps": num_steps, "learning_rate": config.learning_rate,
+                               "check": CHECK, **origin, "starts": lines}  # fmt: skip
     figures["seconds"] = time.perf_counter() - started[0]
     figures["processor_seconds"] = time.process_time() - started[1]
     print(
