@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from desmatch.errors import UserError
-from desmatch.model.batch import TrainingBatches, TrainingRows, Vocabularies
+from desmatch.model.batch import TrainingBatches, Vocabularies
 from desmatch.model.checkpoints import load_model
 from desmatch.model.heads import model_inputs
 from desmatch.model.layers import LayerNorm
-from desmatch.prepare import ROLES
 from desmatch.report.figures import depth_figure, to_svg
 from desmatch.runs import atomic_folder, write_json
-from desmatch.train.pretrain import joined, joint_labels, joint_objective, starting_model
+from desmatch.train.pretrain import joint_labels, joint_objective, joint_rows, starting_model
 from desmatch.train.trainer import set_threads
 
 if TYPE_CHECKING:
@@ -93,11 +92,7 @@ def _can_begin_again(run: Run) -> bool:
 def _joint_batches(run: Run) -> TrainingBatches:
     """Return the joint stage's batches of masked tokens, whatever its objective was."""
     prepared, recipe = run.prepared, run.recipe
-    labels = joint_labels(prepared, recipe)
-    rows = TrainingRows(
-        joined([prepared.encode(role) for role in ROLES]),
-        np.concatenate([labels[role] for role in ROLES]),
-    )
+    rows = joint_rows(prepared, joint_labels(prepared, recipe))
     config = replace(recipe.pretrain, objective="mlm")
     sizes = Vocabularies(prepared.vocabulary.first_id, prepared.vocabulary.size)
     return TrainingBatches(rows, config, sizes, seed=recipe.seed, stage="pretrained")

@@ -68,6 +68,14 @@ def joint_labels(prepared: Prepared, recipe: Recipe) -> dict[str, NDArray[np.int
     return labels
 
 
+def joint_rows(prepared: Prepared, labels: dict[str, NDArray[np.int8]]) -> TrainingRows:
+    """Return the rows of all roles, one role after the other, with their labels."""
+    return TrainingRows(
+        joined([prepared.encode(role) for role in ROLES]),
+        np.concatenate([labels[role] for role in ROLES]),
+    )
+
+
 def joint_training(
     model: MatchForPairs,
     prepared: Prepared,
@@ -78,10 +86,7 @@ def joint_training(
     labels: dict[str, NDArray[np.int8]],
 ) -> None:
     """Train `model` in place with the joint objective; `labels` holds one array for each role."""
-    rows = TrainingRows(
-        joined([prepared.encode(role) for role in ROLES]),
-        np.concatenate([labels[role] for role in ROLES]),
-    )
+    rows = joint_rows(prepared, labels)
     vocabulary = Vocabularies(prepared.vocabulary.first_id, prepared.vocabulary.size)
     batches = TrainingBatches(rows, config, vocabulary, seed=recipe.seed, stage=stage.path.name)
     train_stage(
