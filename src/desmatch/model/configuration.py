@@ -117,7 +117,7 @@ class MatchConfig(PreTrainedConfig):  # type: ignore[misc]
     def beta(self) -> float:
         """What the branches' matrices start scaled by: (8N)^(-1/4) with deepnorm, else 1.
 
-        With the rule for Adam it is 1: alpha alone makes the branches small there.
+        It is the same under either `deepnorm_rule`, which decides alpha alone.
         """
         if self.initialization != "deepnorm":
             return 1.0
