@@ -167,8 +167,9 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", default="baseline", metavar="NAME",
                         help="name of a recipe of the package, or a YAML file")  # fmt: skip
-    parser.add_argument("--init", metavar="FOLDER",
-                        help="start from a BERT or RoFormer checkpoint (model.init)")  # fmt: skip
+    parser.add_argument(
+        "--init", metavar="FOLDER", help="BERT, RoFormer or NEZHA folder to start from (model.init)"
+    )
     parser.add_argument("--reference-counts", metavar="JSON",
                         help="token counts that align it (model.reference_counts)")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")

@@ -96,7 +96,7 @@ class ModelConfig:
     """The encoder; with `init` its shape, positions and activation are the checkpoint's."""
 
     init: str | None = None
-    """Folder of a BERT or RoFormer checkpoint with its vocab.txt; none: random weights."""
+    """Folder of a BERT, RoFormer or NEZHA checkpoint with its vocab.txt; none: random weights."""
     reference_counts: str | None = None
     """JSON file, token to frequency in an open corpus: aligns the embeddings of `init` by rank."""
     position: Literal["absolute", "relative", "rotary"] = "absolute"
