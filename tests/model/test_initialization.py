@@ -150,9 +150,10 @@ def gains(model):
     return found
 
 
-def test_deepnorm_scales_value_output_and_feed_forward_alone():
-    model = fresh(initialization="deepnorm", norm="deepnorm", num_hidden_layers=3)
-    beta = (8 * 3) ** -0.25
+@pytest.mark.parametrize(("rule", "beta"), [("paper", 24**-0.25), ("adam", 6**-0.5)])
+def test_deepnorm_scales_value_output_and_feed_forward_alone(rule, beta):
+    choices = {"initialization": "deepnorm", "norm": "deepnorm", "deepnorm_rule": rule}
+    model = fresh(num_hidden_layers=3, **choices)
     scaled = ("value", "attention.output", "expand", "contract")
     for name, gain in gains(model).items():
         expected = beta if name.endswith(scaled) else 1.0

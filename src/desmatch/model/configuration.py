@@ -29,7 +29,8 @@ class MatchConfig(PreTrainedConfig):  # type: ignore[misc]
             `rotary` (RoFormer, arXiv 2104.09864).
         norm: `post`, `pre` or `deepnorm` (arXiv 2203.00555).
         residual_scale: Alpha of deepnorm; 0: as `deepnorm_rule` says.
-        deepnorm_rule: `paper`, (2N)^(1/4), or `adam`, (2N)^(1/2) (kexue.fm/archives/8978).
+        deepnorm_rule: Alpha and beta of deepnorm: `paper`, (2N)^(1/4) and (8N)^(-1/4), or `adam`,
+            (2N)^(1/2) and (2N)^(-1/2) (kexue.fm/archives/8978).
         initialization: Of the matrices; see `desmatch.model.initialization`.
         initializer_range: Sigma of `initialization="bert"` and of every embedding.
         mlm_head_dense: Whether the head has its extra dense layer and norm.
@@ -115,10 +116,11 @@ class MatchConfig(PreTrainedConfig):  # type: ignore[misc]
 
     @property
     def beta(self) -> float:
-        """What the branches' matrices start scaled by: (8N)^(-1/4) with deepnorm, else 1.
+        """What the branches' matrices start scaled by: 1 but for the initialization `deepnorm`.
 
-        It is the same under either `deepnorm_rule`, which decides alpha alone.
+        Then (8N)^(-1/4), the paper's, or for Adam (2N)^(-1/2).
         """
         if self.initialization != "deepnorm":
             return 1.0
-        return float((8 * self.num_hidden_layers) ** -0.25)
+        factor, exponent = {"paper": (8, -0.25), "adam": (2, -0.5)}[self.deepnorm_rule]
+        return float((factor * self.num_hidden_layers) ** exponent)
