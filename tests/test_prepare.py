@@ -38,6 +38,15 @@ def test_ids_of_all_files_are_counted(tmp_path):
     assert dict(zip(vocabulary.ids, vocabulary.counts, strict=True)) == {"7": 11, "8": 5}
 
 
+def test_features_count_rare_ids_over_all_files(tmp_path):
+    train = [f"{row}\t7 {row}\t{row % 2}" for row in range(100, 110)]
+    folder = prepared_of(tmp_path, train, test=["7 8\t8"], unlabeled=["8 8\t8"])
+    prepared = Prepared.load(folder)
+    assert prepared.row_features("train")["rarest_count"].tolist() == [2] * 10
+    assert prepared.row_features("test")["rarest_count"].tolist() == [5]
+    assert prepared.row_features("unlabeled")["length"].tolist() == [3]
+
+
 def test_a_run_without_unlabelled_rows(tmp_path):
     prepared = Prepared.load(prepared_of(tmp_path, pairs_of(12)))
     assert len(prepared.rows["unlabeled"]) == 0

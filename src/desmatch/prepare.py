@@ -6,6 +6,7 @@ Shapes: B labelled pairs, T rows of the test, U rows without labels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, load_from_disk
 from datasets.utils.logging import disable_progress_bar
 
+from desmatch.data.features import row_features
 from desmatch.data.graph import QueryGraph, build_graph, number_texts, repeated_rows
 from desmatch.data.read import RejectedRow, read_pairs, write_rejected
 from desmatch.data.split import CUT, RANDOM, Folds, assign_folds, hold_out_rows
@@ -95,6 +97,16 @@ class Prepared:
     def train_column(self, name: str) -> NDArray[Any]:
         """(B,), a column of the labelled rows: label, fold or group."""
         return np.asarray(column(self.rows["train"], name))
+
+    def row_features(self, role: str) -> dict[str, NDArray[np.float64]]:
+        """Name to (rows of role,): what can be said of each pair without a model."""
+        a, b = (column(self.rows[role], side) for side in ("a", "b"))
+        return row_features(a, b, self.vocabulary, self.id_counts)
+
+    @cached_property
+    def id_counts(self) -> dict[str, int]:
+        """Frequency of every raw id, rare ones too, over all files."""
+        return _count_all(self.rows)
 
     def graph(self, role: str) -> QueryGraph:
         """Return the query graph of a role's rows."""
