@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from desmatch.evaluate import Scored, read_column, read_scored
-from desmatch.metrics.intervals import bootstrap_auc, bootstrap_auc_difference
+from desmatch.metrics.intervals import bootstrap_auc, paired_bootstrap
 from desmatch.metrics.roc import roc_auc
 from desmatch.predict import VALIDATION
 
@@ -53,9 +53,9 @@ def main() -> None:
         print(f"{name:<24}{roc_auc(labels, scores):>8.4f}  {low:.4f} to {high:.4f}")
     first, second = (scored.honest_scores for scored in pair)
     difference = roc_auc(labels, second) - roc_auc(labels, first)
-    interval = bootstrap_auc_difference(
+    interval = paired_bootstrap(
         labels, first, second, groups, rng=np.random.default_rng(0), num_samples=num_samples
-    )
+    ).interval
     figures["difference"] = {"auc": difference, "interval": [*interval]}
     print(
         f"{'second less first':<24}{difference:>+8.4f}  {interval.low:+.4f} to {interval.high:+.4f}"

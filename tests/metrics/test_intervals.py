@@ -2,11 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from desmatch.metrics import intervals
 from desmatch.metrics.intervals import (
     bootstrap_auc,
-    bootstrap_auc_difference,
+    effective_rows,
+    paired_bootstrap,
     prediction_interval,
     weighted_auc,
 )
@@ -145,7 +148,7 @@ def test_samples_without_a_class_are_drawn_again():
 
 def test_a_test_that_can_hardly_hold_both_classes_is_refused():
     labels = (np.arange(2000) == 0).astype(int)
-    with pytest.raises(ValueError, match=r"200 samples of 2 components only \d+ hold both classes"):
+    with pytest.raises(ValueError, match=r"200 samples of components only \d+ hold both classes"):
         prediction_interval(
             labels,
             np.arange(2000.0),
@@ -188,24 +191,111 @@ def test_a_difference_is_that_of_both_aucs_over_the_same_draws():
     labels = (rng.random(120) < 0.4).astype(np.int8)
     scores, others = labels + rng.normal(0, 1.0, 120), labels + rng.normal(0, 0.7, 120)
     groups = rng.integers(0, 50, 120)
-    interval = bootstrap_auc_difference(
+    paired = paired_bootstrap(
         labels, scores, others, groups, rng=np.random.default_rng(5), num_samples=300
     )
-    names, components = np.unique(groups, return_inverse=True)
-    draws = np.random.default_rng(int(np.random.default_rng(5).integers(2**63)))
-    differences = []
+    met = dict.fromkeys(groups[np.argsort(scores)])  # components in the order of the scores
+    numbers = np.array([list(met).index(group) for group in groups])
+    quantiles = stats.poisson.ppf((np.arange(2**16) + 0.5) / 2**16, 1.0)
+    draws, differences = np.random.default_rng(5), []
     for _ in range(300):
-        drawn = draws.integers(len(names), size=len(names))
-        rows = np.concatenate([np.flatnonzero(components == each) for each in drawn])
+        often = quantiles[draws.integers(2**16, size=len(met), dtype=np.uint16)].astype(int)
+        rows = np.repeat(np.arange(120), often[numbers])
         differences.append(
             roc_auc_score(labels[rows], others[rows]) - roc_auc_score(labels[rows], scores[rows])
         )
-    np.testing.assert_allclose(interval, np.quantile(differences, [0.025, 0.975]), atol=1e-12)
+    np.testing.assert_allclose(
+        paired.interval, np.quantile(differences, [0.025, 0.975]), atol=1e-12
+    )
+    signs = np.sign(np.round(differences, 12))
+    assert paired.chance_second_is_better == pytest.approx(np.mean((signs + 1) / 2))
 
 
 def test_a_run_beside_itself_differs_by_nothing():
     rng = np.random.default_rng(0)
     labels, scores = (rng.random(60) < 0.5).astype(np.int8), rng.random(60)
-    groups = np.arange(60)
-    interval = bootstrap_auc_difference(labels, scores, scores, groups, rng=rng, num_samples=50)
-    assert interval == (0.0, 0.0)
+    paired = paired_bootstrap(labels, scores, scores, np.arange(60), rng=rng, num_samples=50)
+    assert paired == ((0.0, 0.0), 0.5)
+    one = paired_bootstrap(labels, scores, scores, np.zeros(60, int), rng=rng, num_samples=50)
+    assert one == ((-1.0, 1.0), 0.5)
+
+
+def test_components_are_drawn_by_a_poisson_law():
+    rng = np.random.default_rng(0)
+    components = np.repeat(np.arange(1000), 3)
+    draw = intervals._uniform_draws(components, 6000)
+    drawn = np.stack([draw(rng).copy() for _ in range(100)])
+    assert drawn.mean() == pytest.approx(2, abs=0.02)
+    assert drawn.var() == pytest.approx(2, abs=0.04)
+    assert (drawn * 3).sum(axis=1).mean() == pytest.approx(6000, rel=0.01)
+
+
+def test_weighted_components_are_drawn_as_often_as_their_rows_weigh():
+    rng = np.random.default_rng(0)
+    components = np.repeat(np.arange(3), [1, 2, 1])
+    weights = np.array([1.0, 0.0, 3.0])
+    draw = intervals._weighted_draws(components, 400, weights)
+    drawn = np.stack([draw(rng) for _ in range(2000)]).mean(axis=0)
+    np.testing.assert_allclose(drawn, [100, 0, 300], rtol=0.02)
+
+
+def test_equal_weights_weigh_nothing():
+    rows = binormal(np.random.default_rng(0), num_components=80)
+    plain, weighted = (
+        prediction_interval(*rows, test_size=400, rng=np.random.default_rng(1), weights=weights)
+        for weights in (None, np.full(480, 7.0))
+    )
+    np.testing.assert_allclose(plain, weighted, atol=0.01)
+
+
+@pytest.mark.parametrize("test_components", [60, 400])
+def test_weighted_prediction_interval_covers_a_test_of_another_mixture(test_components):
+    """Easy and hard components, of which the test has other shares than the validation."""
+    rng = np.random.default_rng(0)
+
+    def mixture(num_components, easy_share):
+        groups = np.repeat(np.arange(num_components), 4)
+        easy = (rng.random(num_components) < easy_share)[groups]
+        labels = rng.permuted(np.arange(len(groups)) % 2)
+        scores = np.where(easy, 3.0, 0.5) * labels + rng.normal(size=len(groups))
+        return labels, scores, groups, np.where(easy, 0.8 / 0.3, 0.2 / 0.7)
+
+    covered, of_plain, repeats = 0, 0, 100
+    for _ in range(repeats):
+        *rows, weights = mixture(120, 0.3)
+        truth = roc_auc(*mixture(test_components, 0.8)[:2])
+        size = 4 * test_components
+        low, high = prediction_interval(
+            *rows, test_size=size, weights=weights, rng=rng, num_samples=120
+        )
+        covered += low <= truth <= high
+        low, high = prediction_interval(*rows, test_size=size, rng=rng, num_samples=120)
+        of_plain += low <= truth <= high
+    assert covered / repeats > LEAST_COVERAGE
+    assert of_plain / repeats < 0.5
+
+
+def test_weights_widen_the_interval():
+    rows = binormal(np.random.default_rng(0), num_components=200)
+    weights = np.random.default_rng(1).lognormal(0, 1.2, len(rows[0]))
+    plain, weighted = (
+        np.diff(bootstrap_auc(*rows, rng=np.random.default_rng(2), weights=each))[0]
+        for each in (None, weights)
+    )
+    assert weighted > 1.2 * plain
+    assert effective_rows(weights) < len(weights) / 2
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=20).filter(any))
+def test_effective_rows_lie_between_one_and_all(weights):
+    weights = np.array(weights, dtype=float)
+    assert 1 - 1e-9 <= effective_rows(weights) <= np.count_nonzero(weights) + 1e-9
+    assert effective_rows(np.full(9, 0.3)) == pytest.approx(9)
+
+
+@given(st.floats(0.001, 50))
+@settings(max_examples=5)
+def test_quantiles_equal_scipys(rate):
+    at = np.arange(0, 2**16, 997)
+    expected = stats.poisson.ppf((at + 0.5) / 2**16, rate)
+    np.testing.assert_array_equal(intervals._poisson_quantiles(rate)[at], expected)

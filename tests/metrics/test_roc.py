@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from desmatch.metrics.roc import roc_auc, roc_curve
+from desmatch.metrics.roc import pr_auc, roc_auc, roc_curve
 
 
 def u_statistic(labels, scores):
@@ -72,3 +72,15 @@ def test_a_thinned_curve_keeps_the_area():
 def test_rows_without_an_auc_are_refused(labels, scores, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         roc_auc(np.array(labels), np.array(scores))
+
+
+@given(scored_rows())
+def test_pr_auc_is_the_mean_precision_at_each_positive_row(rows):
+    labels, scores = rows
+    at = [labels[scores >= cut].mean() for cut in scores[labels == 1]]
+    assert pr_auc(labels, scores) == pytest.approx(np.mean(at))
+
+
+def test_pr_auc_needs_both_labels():
+    with pytest.raises(ValueError, match="needs labels 0 and 1"):
+        pr_auc(np.ones(3, int), np.arange(3.0))

@@ -35,6 +35,22 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None =
     return float(metrics.roc_auc_score(labels, scores, sample_weight=weights))
 
 
+def pr_auc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the average precision, the area under the precision-recall curve by steps.
+
+    Where positives are rare it says more than the ROC AUC; a random order gives their share.
+
+    Args:
+        labels: (B,), int, 0 or 1.
+        scores: (B,), float; only their order matters.
+
+    Raises:
+        ValueError: As `roc_auc`.
+    """
+    check_labels(labels, scores)
+    return float(metrics.average_precision_score(labels, scores))
+
+
 def roc_curve(labels: np.ndarray, scores: np.ndarray, *, max_points: int = 200) -> RocCurve:
     """Return the ROC curve, thinned to at most `max_points` corners for a plot.
 
