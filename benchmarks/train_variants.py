@@ -100,7 +100,9 @@ class Rows(NamedTuple):
     def draw(cls, job: Job) -> Rows:
         """Draw whole batches of the prepared rows."""
         prepared = Prepared.load(job.folder / "prepared")
-        labels = np.concatenate([joint_labels(prepared, job.recipe)[role] for role in ROLES])
+        labels = np.concatenate(
+            [joint_labels(prepared, job.recipe.validation.fold)[role] for role in ROLES]
+        )
         number = min(job.num_rows, len(labels)) // BATCH_SIZE * BATCH_SIZE
         chosen = generator(0, "benchmark").permutation(len(labels))[:number]
         return cls(prepared, chosen, labels[chosen])

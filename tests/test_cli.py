@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from desmatch.cli import build_parser, main
-from desmatch.pipeline import STAGES
+from desmatch.stages import STAGES
 
 PYTHON = [sys.executable, "-m", "desmatch"]
 
@@ -45,6 +45,8 @@ def refusal(capsys, *words):
         (["run", "--out", "x", "--data", "none", "--train", "t"], "not both"),
         (["run", "--out", "x", "--recipe", "demmo"], "did you mean 'demo'?"),
         (["run", "--out", "x", "--sede", "1"], "--sede: no such option; did you mean 'seed'?"),
+        (["run", "--out", "x", "--folds", "1"], "--folds: expected 2 or more, got 1"),
+        (["run", "--out", "x", "--fold", "1"], "--fold: no such option"),
         (["finetune", "none"], "none: no run"),
         (["submit"], "name the run"),
         (["submit", "--check", "f"], "--check needs --test"),

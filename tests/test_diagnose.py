@@ -23,8 +23,8 @@ from desmatch.errors import UserError
 from desmatch.model.checkpoints import load_model
 from desmatch.model.configuration import MatchConfig
 from desmatch.model.heads import MatchForPairs
-from desmatch.pipeline import load_run
 from desmatch.runs import read_json
+from desmatch.stages import load_run
 from desmatch.train.pretrain import joint_objective
 
 PARTS = ["embedding", "layer 1", "layer 2", "MLM head"]
@@ -92,7 +92,7 @@ def test_a_start_that_is_gone_is_replaced_by_the_first_kept_model(finished_run):
     gone = replace(run.recipe, model=replace(run.recipe.model, init="gone"))
     figures = diagnose(replace(run, recipe=gone), num_batches=1)
     assert figures["start"] == "pretrained"
-    models = [load_model(finished_run / name) for name in ("pretrained", "finetuned")]
+    models = [load_model(finished_run / "fold-0" / name) for name in ("pretrained", "finetuned")]
     updates = relative_updates(*models)
     assert {each["name"]: each["update"] for each in figures["parts"]} == updates
     only_one = replace(gone, finetune=replace(gone.finetune, num_train_epochs=0))

@@ -9,8 +9,9 @@ import pytest
 
 from desmatch.data.split import RANDOM
 from desmatch.evaluate import RandomRows, expected_test_figures
-from desmatch.pipeline import execute, load_run
+from desmatch.pipeline import execute
 from desmatch.recipe import Recipe
+from desmatch.stages import load_run
 
 RECIPE = Recipe()
 

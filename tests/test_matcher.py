@@ -44,7 +44,7 @@ def test_texts_may_be_strings_or_lists_of_ids(matcher, test_pairs):
 
 
 def test_one_models_folder_is_enough(finished_run, matcher, test_pairs):
-    alone = PairMatcher.from_pretrained(finished_run / "finetuned")
+    alone = PairMatcher.from_pretrained(finished_run / "fold-0" / "finetuned")
     np.testing.assert_array_equal(
         alone.predict_proba(test_pairs[:5]), matcher.predict_proba(test_pairs[:5])
     )

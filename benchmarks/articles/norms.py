@@ -28,10 +28,11 @@ from tables import Line, Table, run_experiments
 from desmatch.evaluate import Scored, read_scored
 from desmatch.metrics.intervals import Interval, weighted_auc
 from desmatch.metrics.roc import roc_auc
-from desmatch.pipeline import Run, execute
+from desmatch.pipeline import execute
 from desmatch.predict import VALIDATION
 from desmatch.prepare import find_sources
 from desmatch.recipe import load_recipe, recipe_path
+from desmatch.stages import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

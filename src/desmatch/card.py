@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from desmatch.prepare import FIGURES
-from desmatch.runs import processor_name, read_json, revision, usable_cores
+from desmatch.runs import fold_name, processor_name, read_json, revision, usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,10 @@ REPORTED_PACKAGES = ("desmatch", "torch", "transformers", "accelerate", "dataset
 
 
 def read_stage_log(folder: Path) -> dict[str, Any]:
-    """Return the minutes of the stages that were done in this run, each since its last start."""
+    """Return the minutes of the stages that were done in this run, each since its last start.
+
+    A stage that is done once a fold is there as `fold-0/pretrain`.
+    """
     path = folder / STAGE_LOG
     return dict(read_json(path)) if path.is_file() else {}
 
@@ -41,8 +44,9 @@ def build_card(folder: Path, recipe: Recipe, *, recipe_name: str, command: str) 
     """
     figures = read_json(folder / "prepared" / FIGURES)
     validation = read_json(folder / "metrics" / METRICS)
-    stages = read_stage_log(folder)
-    minutes = {name: each["minutes"] for name, each in stages.items()}
+    log = read_stage_log(folder)
+    minutes = minutes_by_stage(log, recipe)
+    folds = recipe.validation.trained_folds
     return {
         "command": command,
         "recipe_name": recipe_name,
@@ -52,20 +56,52 @@ def build_card(folder: Path, recipe: Recipe, *, recipe_name: str, command: str) 
         "minutes": round(sum(minutes.values()), 2),
         "minutes_by_stage": minutes,
         "validation": validation,
-        "start": read_json(folder / "pretrained" / FIGURES),
+        "start": read_json(folder / fold_name(folds[0]) / "pretrained" / FIGURES),
+        "models": {"folds": [*folds], "note": models_text(recipe)},
         "uses_unlabeled_test_rows": "yes, for masked language modelling, without labels",
         **figures,
-        "warnings": [*figures["warnings"], *_claims(figures, validation, stages, recipe)],
+        "warnings": [*figures["warnings"], *_claims(figures, validation, log, recipe)],
         "recipe": dataclasses.asdict(recipe),
         "versions": {"python": platform.python_version(),
                      **{name: version(name) for name in REPORTED_PACKAGES}},
     }  # fmt: skip
 
 
+def minutes_by_stage(log: Mapping[str, Any], recipe: Recipe) -> dict[str, float]:
+    """Return the minutes of each stage, summed over the folds that the recipe trains."""
+    minutes: dict[str, float] = {}
+    for name, each in _entries_that_count(log, recipe).items():
+        stage = name.rpartition("/")[2]
+        minutes[stage] = round(minutes.get(stage, 0) + each["minutes"], 3)
+    return minutes
+
+
+def _entries_that_count(log: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Return the entries of whole-run stages and of the folds that the recipe trains."""
+    trained = {fold_name(fold) for fold in recipe.validation.trained_folds}
+    once_a_fold = {name.rpartition("/")[2] for name in log if "/" in name}
+    return {
+        name: each
+        for name, each in log.items()
+        if name.rpartition("/")[0] in trained or ("/" not in name and name not in once_a_fold)
+    }
+
+
+def models_text(recipe: Recipe) -> str:
+    """Say how many models were trained, and what they mean for the figures."""
+    count, total = len(recipe.validation.trained_folds), recipe.validation.num_folds
+    if count == 1:
+        return f"one model, trained without fold {recipe.validation.fold} of {total}"
+    return (
+        f"{count} models, each trained without one of {total} folds: a score of the test is the "
+        "mean of all of them, the validation's AUC is that of single models"
+    )
+
+
 def _claims(
     figures: Mapping[str, Any],
     validation: Mapping[str, Any],
-    stages: Mapping[str, Any],
+    log: Mapping[str, Any],
     recipe: Recipe,
 ) -> list[str]:
     """Return what a reader of the validation's figures should know."""
@@ -74,7 +110,7 @@ def _claims(
     if width > WIDE_INTERVAL:
         found.append(
             f"the interval is {width:.3f} wide: {validation['rows']} held-out rows say little; "
-            "fewer --validation.num_folds hold more of them out"
+            "fewer --validation.num_folds hold more of them out, --folds 5 scores every row"
         )
     known = figures["graph"]["test_rows_with_known_query"] / validation["test_size"]
     if known > MANY_KNOWN and not recipe.validation.random_share:
@@ -83,9 +119,13 @@ def _claims(
             "does: the test's AUC may lie outside the interval; --validation.random_share 0.05 "
             "holds such rows out too and gives the interval of both kinds together"
         )
-    for name, each in stages.items():
+    for name, each in _entries_that_count(log, recipe).items():
         if each["is_resumed"]:
-            found.append(f"{name} was resumed: its minutes are those since the last start")
+            fold, _, stage = name.rpartition("/")
+            of_fold = f" of {fold}" if len(recipe.validation.trained_folds) > 1 and fold else ""
+            found.append(
+                f"{stage}{of_fold} was resumed: its minutes are those since the last start"
+            )
     if recipe.pseudo_labels.rounds:
         found.append("pseudo-labels: rows that share a query with the held-out fold got none")
     return found

@@ -19,9 +19,9 @@ from desmatch.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from desmatch.pipeline import Run
     from desmatch.prepare import Sources
     from desmatch.recipe import Recipe
+    from desmatch.stages import Run
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -80,7 +80,8 @@ TAKES_RECIPE = ("run", "prepare")
 
 
 def _add_data_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    run = verbs.add_parser("run", help="the whole job: from files to a submission and a report")
+    run = verbs.add_parser("run", help="the whole job: from files to a submission and a report",
+                           allow_abbrev=False)  # fmt: skip
     _add_sources(run)
     _add_recipe(run)
     run.add_argument("--resume", action="store_true", help="go on with an interrupted training")
@@ -96,7 +97,8 @@ def _add_data_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_sources(inspect)
     inspect.set_defaults(act=_inspect)
 
-    prepare = verbs.add_parser("prepare", help="read, number and split the pairs")
+    prepare = verbs.add_parser("prepare", help="read, number and split the pairs",
+                               allow_abbrev=False)  # fmt: skip
     _add_sources(prepare)
     _add_recipe(prepare)
     prepare.set_defaults(act=_stage, resume=False)
@@ -127,6 +129,7 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     export.add_argument("--to", choices=["hf"], default="hf",
                         help="hf: a folder that transformers loads by itself")  # fmt: skip
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    _add_fold(export)
     export.set_defaults(act=_export)
 
     evaluate = verbs.add_parser("evaluate", help="figures of the held-out rows, or of known labels")
@@ -148,7 +151,13 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     diagnose.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     diagnose.add_argument("--batches", type=_positive, default=8, metavar="N",
                           help="joint batches whose gradients are averaged (8)")  # fmt: skip
+    _add_fold(diagnose)
     diagnose.set_defaults(act=_diagnose)
+
+
+def _add_fold(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fold", type=int, metavar="K",
+                        help="of the model that did without this fold (the first one)")  # fmt: skip
 
 
 def _add_sources(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +181,9 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reference-counts", metavar="JSON",
                         help="token counts that align it (model.reference_counts)")  # fmt: skip
+    parser.add_argument("--folds", type=int, metavar="K",
+                        help="train K models, each without one of K folds: a score for every "
+                        "labelled row (validation.num_folds, validation.folds=all)")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
     parser.epilog = (
         "Any value of a recipe is an option too, such as --pretrain.learning_rate 1e-3; "
@@ -199,11 +211,16 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     for value, name in ((options.init, "init"), (options.reference_counts, "reference_counts")):
         if value is not None:
             overrides.append(f"--model.{name}={value}")
+    if options.folds is not None:
+        if options.folds < 2:
+            raise UserError(f"--folds: expected 2 or more, got {options.folds}; one model without "
+                            "one of 10 folds is trained without this option")  # fmt: skip
+        overrides += [f"--validation.num_folds={options.folds}", "--validation.folds=all"]
     return load_recipe(recipe_path(options.recipe), overrides)
 
 
 def _new_run(options: argparse.Namespace) -> Run:
-    from desmatch.pipeline import Run
+    from desmatch.stages import Run
 
     return Run(
         folder=options.out,
@@ -226,7 +243,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _stage(options: argparse.Namespace) -> None:
-    from desmatch.pipeline import execute, load_run
+    from desmatch.pipeline import execute
+    from desmatch.stages import load_run
 
     if options.verb == "prepare":
         run = _new_run(options)
@@ -262,11 +280,11 @@ def _predict(options: argparse.Namespace) -> None:
         return _stage(options)
     if options.out is None:
         raise UserError("--test needs --out FILE beside it, the file of scores to write")
-    from desmatch.pipeline import load_run
     from desmatch.predict import predict_file
+    from desmatch.stages import load_run
     from desmatch.submit import write_scores
 
-    scores = predict_file(load_run(options.run).last_model, options.test).scores
+    scores = predict_file(load_run(options.run).last_models, options.test)
     write_scores(options.out, scores)
     print(f"wrote {len(scores)} scores to {options.out}")
     return None
@@ -274,17 +292,18 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from desmatch.export import export_hugging_face
-    from desmatch.pipeline import load_run
+    from desmatch.stages import load_run
 
-    name = export_hugging_face(load_run(options.run).last_model, options.out)
+    run = load_run(options.run).of_fold(options.fold)
+    name = export_hugging_face(run.last_model, options.out)
     print(f"wrote {options.out}, a {name}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from desmatch.console import describe_figures
     from desmatch.evaluate import figures_on_labels
-    from desmatch.pipeline import load_run
     from desmatch.predict import TEST
+    from desmatch.stages import load_run
 
     run = load_run(options.run)
     if options.labels is None:
@@ -313,9 +332,9 @@ def _submit(options: argparse.Namespace) -> None:
 def _diagnose(options: argparse.Namespace) -> None:
     from desmatch.console import describe_diagnosis
     from desmatch.diagnose import DIAGNOSIS, diagnose
-    from desmatch.pipeline import load_run
+    from desmatch.stages import load_run
 
-    run = load_run(options.run)
+    run = load_run(options.run).of_fold(options.fold)
     print(describe_diagnosis(diagnose(run, num_batches=options.batches)))
     print(f"wrote {run.folder / DIAGNOSIS}")
 

@@ -51,6 +51,7 @@ def describe_run(folder: Path, card: Mapping[str, Any]) -> str:
     lines = [
         describe_figures("validation AUC", validation),
         f"  (the interval is that of a test of {validation['test_size']} rows)",
+        card["models"]["note"],
         f"minutes: {card['minutes']:.1f}",
         *(f"warning: {warning}" for warning in card["warnings"]),
         f"submission: {folder / 'submission' / 'result.tsv'}",

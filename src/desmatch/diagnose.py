@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from desmatch.errors import UserError
-from desmatch.model.batch import TrainingBatches, Vocabularies
 from desmatch.model.checkpoints import load_model
 from desmatch.model.heads import model_inputs
 from desmatch.model.layers import LayerNorm
 from desmatch.report.figures import depth_figure, to_svg
 from desmatch.runs import atomic_folder, write_json
-from desmatch.train.pretrain import joint_labels, joint_objective, joint_rows, starting_model
+from desmatch.train.pretrain import (
+    joint_batches,
+    joint_labels,
+    joint_objective,
+    joint_rows,
+    starting_model,
+)
 from desmatch.train.trainer import set_threads
 
 if TYPE_CHECKING:
@@ -28,8 +33,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from desmatch.model.batch import TrainingBatches
     from desmatch.model.heads import MatchForPairs
-    from desmatch.pipeline import Run
+    from desmatch.stages import Run
 
 DIAGNOSIS = "diagnosis"
 NUM_BATCHES = 8
@@ -39,7 +45,7 @@ def diagnose(run: Run, *, num_batches: int = NUM_BATCHES) -> dict[str, Any]:
     """Write RUN/diagnosis: diagnosis.json and its three figures; return the figures as a dict.
 
     Args:
-        run: A run that has trained.
+        run: A run of one fold that has trained; `Run.of_fold` gives one.
         num_batches: Batches of the joint stage over which gradients are averaged.
 
     Raises:
@@ -52,6 +58,7 @@ def diagnose(run: Run, *, num_batches: int = NUM_BATCHES) -> dict[str, Any]:
     batches = [joint[step] for step in range(num_batches)]
     norms = norm_scales(start, end)
     figures = {
+        "fold": run.held_out,
         "start": start_name,
         "end": run.last_model.name,
         "batches": num_batches,
@@ -68,7 +75,7 @@ def diagnose(run: Run, *, num_batches: int = NUM_BATCHES) -> dict[str, Any]:
 
 def _starting_point(run: Run) -> tuple[MatchForPairs, str]:
     """Return the model the run began with, made again, or the first it kept, and its name."""
-    pretrained = run.folder / "pretrained"
+    pretrained = run.fold_folder / "pretrained"
     if _can_begin_again(run):
         return starting_model(run.prepared, run.recipe)[0], "start"
     if run.last_model == pretrained:
@@ -92,10 +99,9 @@ def _can_begin_again(run: Run) -> bool:
 def _joint_batches(run: Run) -> TrainingBatches:
     """Return the joint stage's batches of masked tokens, whatever its objective was."""
     prepared, recipe = run.prepared, run.recipe
-    rows = joint_rows(prepared, joint_labels(prepared, recipe))
+    rows = joint_rows(prepared, joint_labels(prepared, run.held_out))
     config = replace(recipe.pretrain, objective="mlm")
-    sizes = Vocabularies(prepared.vocabulary.first_id, prepared.vocabulary.size)
-    return TrainingBatches(rows, config, sizes, seed=recipe.seed, stage="pretrained")
+    return joint_batches(prepared, recipe, config, rows, stage="pretrained")
 
 
 def norm_scales(start: MatchForPairs, end: MatchForPairs) -> list[dict[str, Any]]:

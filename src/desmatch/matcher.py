@@ -15,7 +15,8 @@ from desmatch.data.vocabulary import Vocabulary
 from desmatch.errors import UserError
 from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
-from desmatch.pipeline import RECIPE, load_run
+from desmatch.predict import mean_logits, mean_scores
+from desmatch.stages import RECIPE, load_run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,11 +28,11 @@ Text = str | Sequence[int] | Sequence[str]
 
 
 class PairMatcher:
-    """A trained model with its vocabulary.
+    """Trained models with their vocabulary: one, or one of each fold of a run.
 
     Args:
-        model: With either kind of pair head.
-        vocabulary: The vocabulary it was trained with.
+        models: With either kind of pair head.
+        vocabulary: The vocabulary they were trained with.
 
     Example:
         >>> matcher = PairMatcher.from_pretrained("runs/demo")  # doctest: +SKIP
@@ -42,42 +43,47 @@ class PairMatcher:
     classes_: NDArray[np.int64] = np.array([0, 1])
     """The labels, in the order of `predict_proba`'s columns."""
 
-    def __init__(self, model: MatchForPairs, vocabulary: Vocabulary) -> None:
-        self.model = model.eval()
+    def __init__(self, models: Sequence[MatchForPairs], vocabulary: Vocabulary) -> None:
+        self.models = tuple(model.eval() for model in models)
         self.vocabulary = vocabulary
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> PairMatcher:
-        """Load the last model of a run, or one model's folder.
+        """Load the last models of a run, one of each fold that it trained, or one model's folder.
 
         Raises:
             UserError: The folder is neither.
         """
         path = Path(folder)
-        if (path / RECIPE).is_file():
-            path = load_run(path).last_model
-        return cls(load_model(path), Vocabulary.load(path))
+        paths = load_run(path).last_models if (path / RECIPE).is_file() else (path,)
+        return cls([load_model(path) for path in paths], Vocabulary.load(paths[0]))
 
     def decision_function(self, pairs: Iterable[tuple[Text, Text]]) -> PairLogits:
-        """Return the logits of both orders of each pair.
+        """Return the logits of both orders of each pair, the mean over the models.
 
         Raises:
             UserError: A text is empty.
         """
+        return mean_logits(self._score(pairs))
+
+    def _score(self, pairs: Iterable[tuple[Text, Text]]) -> list[PairLogits]:
+        """Return what each model says."""
         texts = [(_text(a), _text(b)) for a, b in pairs]
         for number, (a, b) in enumerate(texts, start=1):
             if not a or not b:
                 raise UserError(f"pair {number}: a text is empty; each needs at least one id")
         encoded = self.vocabulary.encode([a for a, _ in texts], [b for _, b in texts])
-        return score_pairs(self.model, encoded)
+        return [score_pairs(model, encoded) for model in self.models]
 
     def predict_proba(self, pairs: Iterable[tuple[Text, Text]]) -> NDArray[np.float64]:
         """Return (B, 2): the probabilities that the texts of a pair differ, and that they match.
 
+        They are the mean over the models, as in a submission.
+
         Raises:
             UserError: A text is empty.
         """
-        scores = self.decision_function(pairs).scores
+        scores = mean_scores(self._score(pairs))
         return np.stack([1 - scores, scores], axis=1)
 
     def predict(self, pairs: Iterable[tuple[Text, Text]]) -> NDArray[np.int64]:

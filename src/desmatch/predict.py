@@ -1,11 +1,11 @@
-"""Scores of the test and of the held-out rows, from the last trained model.
+"""Scores of the test and of the held-out rows, from the last model of each trained fold.
 
 Shapes: B held-out rows, T rows of the test, E evaluations of a stage.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +18,11 @@ from desmatch.metrics.roc import roc_auc
 from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.prepare import Prepared, column, has_known_query
-from desmatch.runs import atomic_write, generator
+from desmatch.runs import atomic_write, fold_name, generator
 from desmatch.train.trainer import read_evaluations, set_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,45 +34,98 @@ VALIDATION = "validation.parquet"
 RANDOM_ROWS = "random.parquet"
 
 
-def predict_run(prepared: Prepared, recipe: Recipe, model_folder: Path, folder: Path) -> None:
+def predict_run(
+    prepared: Prepared, recipe: Recipe, models: Mapping[int, Path], folder: Path
+) -> None:
     """Write test.parquet, validation.parquet and, where there are some, random.parquet.
 
     All have the logits of both orders and the score of each row. The validation's file has its
-    row in the training data, label, group and `honest_score` too; that of the rows held out at
-    random has row, label and group. It and the test's say whether a row's query is known.
+    row in the training data, fold, label, group, weight and `honest_score` too: a row is scored by
+    the one model that held its fold out. A score of the test, or of a row held out at random, is
+    the mean of all models' scores, its logits are the mean of theirs; `has_known_query` says
+    whether one of the models has trained on a query of the row. fold-K/ has what each model says.
+
+    Args:
+        prepared: The prepared data.
+        recipe: Its seed, its machine and what it keeps are used.
+        models: Held-out fold to the folder of the model that did without it; loaded one by one.
+        folder: An empty folder.
     """
     set_threads(recipe.machine)
+    folds = []
+    for fold, model_folder in models.items():
+        scored = _score_fold(prepared, recipe, fold, model_folder)
+        _write(folder / fold_name(fold) / VALIDATION, scored.validation)
+        _write_test(folder / fold_name(fold) / TEST, prepared, [fold], [scored.test])
+        folds.append(scored)
+    _write(folder / VALIDATION, _in_order_of_rows([scored.validation for scored in folds]))
+    _write_test(folder / TEST, prepared, models, [scored.test for scored in folds])
+    random_rows = np.flatnonzero(prepared.train_column("fold") == RANDOM)
+    if len(random_rows):
+        known = has_known_query(prepared, "train", models)[random_rows]
+        columns = {**_train_columns(prepared, random_rows), "has_known_query": known}
+        logits = _columns([scored.random for scored in folds])
+        _write(folder / RANDOM_ROWS, {**columns, **logits})
+
+
+class FoldScores(NamedTuple):
+    """What the model says that did without one fold.
+
+    Attributes:
+        test: Of all rows of the test.
+        validation: Columns of the held-out rows' file.
+        random: Of the rows that are held out at random.
+    """
+
+    test: PairLogits
+    validation: dict[str, NDArray[Any]]
+    random: PairLogits
+
+
+def _score_fold(prepared: Prepared, recipe: Recipe, fold: int, model_folder: Path) -> FoldScores:
     model = load_model(model_folder)
     test = score_pairs(model, prepared.encode("test"), progress="scoring test")
-    fold = recipe.validation.fold
-    known = has_known_query(prepared, "test", fold)
-    _write(
-        folder / TEST, {"row": np.arange(len(known)), "has_known_query": known, **_columns(test)}
-    )
-    train = prepared.encode("train")
-    held_out = np.flatnonzero(prepared.train_column("fold") == fold)
-    validation = score_pairs(model, train.take(held_out))
-    labels = prepared.train_column("label")[held_out]
-    groups = prepared.train_column("group")[held_out]
-    evaluations = read_evaluations(model_folder) if recipe_keeps_best(recipe) else [validation]
+    train, folds = prepared.encode("train"), prepared.train_column("fold")
+    held_out, random_rows = (np.flatnonzero(folds == each) for each in (fold, RANDOM))
+    logits = score_pairs(model, train.take(held_out))
+    columns = _train_columns(prepared, held_out)
+    evaluations = read_evaluations(model_folder) if recipe_keeps_best(recipe) else [logits]
     honest = honest_scores(
-        np.stack([logits.scores for logits in evaluations]),
-        labels,
-        groups,
+        np.stack([each.scores for each in evaluations]),
+        columns["label"],
+        columns["group"],
         rng=generator(recipe.seed, "honest"),
     )
-    rows = {"row": held_out, "label": labels, "group": groups, **_columns(validation)}
-    _write(folder / VALIDATION, {**rows, "honest_score": honest})
-    taken = np.flatnonzero(prepared.train_column("fold") == RANDOM)
-    if len(taken):
-        random = {
-            "row": taken,
-            "label": prepared.train_column("label")[taken],
-            "group": prepared.train_column("group")[taken],
-            "has_known_query": has_known_query(prepared, "train", fold)[taken],
-        }
-        logits = score_pairs(model, train.take(taken))
-        _write(folder / RANDOM_ROWS, {**random, **_columns(logits)})
+    validation = {
+        "row": held_out,
+        "fold": folds[held_out],
+        **columns,
+        **_columns([logits]),
+        "honest_score": honest,
+    }
+    return FoldScores(test, validation, score_pairs(model, train.take(random_rows)))
+
+
+def _train_columns(prepared: Prepared, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return what is known of labelled rows before any model; rows without a weight weigh 1."""
+    has_weights = "weight" in prepared.rows["train"].column_names
+    weights = prepared.train_column("weight")[rows] if has_weights else np.ones(len(rows))
+    known = {name: prepared.train_column(name)[rows] for name in ("label", "group")}
+    return {"row": rows, **known, "weight": weights}
+
+
+def _write_test(
+    path: Path, prepared: Prepared, folds: Iterable[int], models: Sequence[PairLogits]
+) -> None:
+    known = has_known_query(prepared, "test", folds)
+    rows = {"row": np.arange(len(known)), "has_known_query": known}
+    _write(path, {**rows, **_columns(models)})
+
+
+def _in_order_of_rows(folds: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Lay the columns of several folds together, sorted by the row in the training data."""
+    order = np.argsort(np.concatenate([columns["row"] for columns in folds]))
+    return {name: np.concatenate([columns[name] for columns in folds])[order] for name in folds[0]}
 
 
 def recipe_keeps_best(recipe: Recipe) -> bool:
@@ -114,25 +168,36 @@ def honest_scores(
     return honest
 
 
-def predict_file(model_folder: Path, test: Path, *, progress: bool = True) -> PairLogits:
-    """Score the pairs of any file with a trained model.
+def predict_file(
+    model_folders: Sequence[Path], test: Path, *, progress: bool = True
+) -> NDArray[np.float64]:
+    """Return the scores of the pairs of any file: the mean over trained models.
 
     Raises:
-        UserError: The file or the model cannot be read.
+        UserError: The file or a model cannot be read.
     """
     rows = read_pairs([test], labels="optional").rows
-    pairs = Vocabulary.load(model_folder).encode(column(rows, "a"), column(rows, "b"))
-    return score_pairs(
-        load_model(model_folder), pairs, progress=f"scoring {test.name}" if progress else None
+    pairs = Vocabulary.load(model_folders[0]).encode(column(rows, "a"), column(rows, "b"))
+    name = f"scoring {test.name}" if progress else None
+    return mean_scores(
+        [score_pairs(load_model(folder), pairs, progress=name) for folder in model_folders]
     )
 
 
-def _columns(logits: PairLogits) -> dict[str, NDArray[np.float64]]:
-    return {
-        "logit_forward": logits.forward,
-        "logit_backward": logits.backward,
-        "score": logits.scores,
-    }
+def mean_scores(models: Sequence[PairLogits]) -> NDArray[np.float64]:
+    """(B,), the mean of the models' scores."""
+    mean: NDArray[np.float64] = np.mean([logits.scores for logits in models], axis=0)
+    return mean
+
+
+def mean_logits(models: Sequence[PairLogits]) -> PairLogits:
+    """Return the mean of the models' logits; its scores are not the mean of their scores."""
+    return PairLogits(*np.mean(models, axis=0))
+
+
+def _columns(models: Sequence[PairLogits]) -> dict[str, NDArray[np.float64]]:
+    forward, backward = mean_logits(models)
+    return {"logit_forward": forward, "logit_backward": backward, "score": mean_scores(models)}
 
 
 def _write(path: Path, columns: dict[str, NDArray[Any]]) -> None:

@@ -24,7 +24,7 @@ from desmatch.errors import UserError
 from desmatch.runs import file_digest, generator, read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -152,7 +152,8 @@ def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = 
 
     Args:
         sources: The files.
-        recipe: Its data and validation parts and its seed are used.
+        recipe: Its data part, its seed, and number of folds and random share are used: which
+            folds are trained later is of no concern here.
         folder: An empty folder.
         skip_bad: Leave malformed rows of train and unlabeled out and keep them in rejected.tsv;
             a malformed row of the test is always an error, since each needs a score.
@@ -170,12 +171,14 @@ def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = 
     folds = _split(graph, labels, recipe)
     fold = hold_out_rows(
         folds.fold,
-        held_out=recipe.validation.fold,
         share=recipe.validation.random_share,
         rng=generator(recipe.seed, "random rows"),
     )
+    for held_out in range(recipe.validation.num_folds):
+        _require_both_labels(fold, labels, held_out)
     if recipe.validation.random_share:
-        _require_both_kinds(graph, fold, labels, recipe.validation.fold)
+        for held_out in (CUT, *range(recipe.validation.num_folds)):  # CUT: every fold trains
+            _require_both_kinds(graph, fold, labels, held_out)
     rows["train"] = rows["train"].add_column("fold", fold).add_column("group", folds.group)
     for role in ROLES:
         if len(rows[role]):  # datasets cannot load an empty table again
@@ -229,19 +232,21 @@ def _split(graph: QueryGraph, labels: NDArray[np.int8], recipe: Recipe) -> Folds
         raise UserError(f"train: every label is {labels[0]}; a model needs rows of both labels")
     rng = generator(recipe.seed, "folds")
     try:
-        folds = assign_folds(graph, labels, num_folds=recipe.validation.num_folds, rng=rng)
+        return assign_folds(graph, labels, num_folds=recipe.validation.num_folds, rng=rng)
     except ValueError as error:
         raise UserError(
             f"train: {error}; give more rows, or set --validation.num_folds lower"
         ) from None
-    held_out = labels[folds.fold == recipe.validation.fold]
-    if len(np.unique(held_out)) < 2:
+
+
+def _require_both_labels(fold: NDArray[np.int32], labels: NDArray[np.int8], held_out: int) -> None:
+    """Refuse a fold that has no AUC."""
+    found = labels[fold == held_out]
+    if len(np.unique(found)) < 2:
         raise UserError(
-            f"train: fold {recipe.validation.fold} of {recipe.validation.num_folds} holds "
-            f"{len(held_out)} rows and not both labels; give more rows, or set "
-            "--validation.num_folds lower"
+            f"train: fold {held_out} holds {len(found)} rows and not both labels; give more "
+            "rows, or set --validation.num_folds lower"
         )
-    return folds
 
 
 def _require_both_kinds(
@@ -335,9 +340,16 @@ def touches_fold(prepared: Prepared, role: str, fold: int) -> NDArray[np.bool_]:
     return _shares_text(prepared, role, prepared.train_column("fold") == fold)
 
 
-def has_known_query(prepared: Prepared, role: str, fold: int) -> NDArray[np.bool_]:
-    """(rows of role,), whether a row shares a text with a row that trains, `fold` held out."""
-    return _shares_text(prepared, role, training_mask(prepared, fold))
+def has_known_query(prepared: Prepared, role: str, folds: Iterable[int]) -> NDArray[np.bool_]:
+    """(rows of role,), whether a row shares a text with a row that trains a model.
+
+    Args:
+        prepared: The prepared data.
+        role: Whose rows.
+        folds: The held-out fold of each model.
+    """
+    trains = np.logical_or.reduce([training_mask(prepared, fold) for fold in folds])
+    return _shares_text(prepared, role, trains)
 
 
 def _shares_text(prepared: Prepared, role: str, labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:

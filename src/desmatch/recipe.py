@@ -59,14 +59,22 @@ class ValidationConfig:
     """Which labelled rows are held out, and how sure their figure is."""
 
     num_folds: int = 10
-    """Folds made of whole components of the query graph; one of them is held out."""
+    """Folds made of whole components of the query graph, held out one at a time."""
+    folds: Literal["one", "all"] = "one"
+    """Train one model, or one for each fold: then every row is scored by a model that has not
+    seen its queries, and a score of the test is the mean of all models."""
     fold: int = 0
-    """The fold that is held out, counted from 0."""
+    """The fold that is held out where only one is, counted from 0."""
     random_share: float = 0.0
-    """Share of the other folds' rows that is held out too, drawn row by row: where many rows of
+    """Share of the labelled rows that no fold trains on, drawn row by row: where many rows of
     the test have a query that labelled rows have, these show the score such rows will get."""
     num_bootstraps: int = 1000
     """Bootstrap samples of the interval."""
+
+    @property
+    def trained_folds(self) -> tuple[int, ...]:
+        """The folds that are held out, each from a model of its own."""
+        return (self.fold,) if self.folds == "one" else tuple(range(self.num_folds))
 
     def __post_init__(self) -> None:
         """Refuse a fold that does not exist."""

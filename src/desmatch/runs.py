@@ -25,6 +25,11 @@ CARD = "card.json"
 STAGE = "stage.json"
 
 
+def fold_name(fold: int) -> str:
+    """Return the name of the folder of what belongs to one held-out fold."""
+    return f"fold-{fold}"
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends well.

@@ -46,7 +46,7 @@ def test_two_processes_share_the_batches_and_write_one_run(sample_folder, tmp_pa
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("submission: ") == 1
     assert len((out / "submission" / "result.tsv").read_text().splitlines()) == 60
-    history = json.loads((out / "pretrained" / "history.json").read_text())
+    history = json.loads((out / "fold-0" / "pretrained" / "history.json").read_text())
     assert history[-1]["step"] == 14  # 460 rows in batches of 16, half of them on each process
 
 
@@ -60,7 +60,7 @@ def test_a_killed_run_resumes_to_the_same_submission(
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)  # fmt: skip
     deadline = time.monotonic() + 120
-    while not list(out.glob(f".{stage}.making/checkpoint-*/trainer_state.json")):
+    while not list(out.glob(f"fold-0/.{stage}.making/checkpoint-*/trainer_state.json")):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "no checkpoint appeared"
         time.sleep(0.005)
@@ -69,4 +69,4 @@ def test_a_killed_run_resumes_to_the_same_submission(
     assert not (out / "submission").exists()
     assert main([*words(sample_folder, out, tiny_options), "--resume"]) == 0
     assert outputs(out) == outputs(finished_run)
-    assert not list(out.glob(".*"))
+    assert not list(out.rglob(".*"))

@@ -347,12 +347,16 @@ def heat_recipe(recipe, **changes):
 @pytest.mark.parametrize("fill", ["linear", "mask"])
 def test_a_heat_stage_is_trained_saved_and_fine_tuned(prepared, tiny_recipe, tmp_path, fill):
     recipe = heat_recipe(tiny_recipe, fill=fill)
-    pretrain(prepared, recipe, StageFolder(tmp_path / "pretrained", "digest"))
+    pretrain(prepared, recipe, StageFolder(tmp_path / "pretrained", "digest"), fold=0)
     assert read_json(tmp_path / "pretrained" / "config.json")["heat_fill"] == fill
     assert MatchForPairs.from_pretrained(tmp_path / "pretrained").heat is not None
     assert load_model(tmp_path / "pretrained").heat is None
     finetune(
-        prepared, recipe, tmp_path / "pretrained", StageFolder(tmp_path / "finetuned", "digest")
+        prepared,
+        recipe,
+        tmp_path / "pretrained",
+        StageFolder(tmp_path / "finetuned", "digest"),
+        fold=0,
     )
     model = load_model(tmp_path / "finetuned")
     assert read_json(tmp_path / "finetuned" / "config.json")["heat_fill"] is None
@@ -366,7 +370,7 @@ def test_a_resumed_heat_stage_ends_like_an_uninterrupted_one(
     prepared, tiny_recipe, tmp_path, monkeypatch
 ):
     recipe = heat_recipe(tiny_recipe)
-    pretrain(prepared, recipe, StageFolder(tmp_path / "whole", "digest"))
+    pretrain(prepared, recipe, StageFolder(tmp_path / "whole", "digest"), fold=0)
     step, calls = StageTrainer.training_step, iter(range(20))
 
     def stumbling(self, *args, **kwargs):
@@ -378,8 +382,8 @@ def test_a_resumed_heat_stage_ends_like_an_uninterrupted_one(
     with monkeypatch.context() as patch:
         patch.setattr(StageTrainer, "training_step", stumbling)
         with pytest.raises(KeyboardInterrupt):
-            pretrain(prepared, recipe, StageFolder(cut, "digest"))
-    pretrain(prepared, recipe, StageFolder(cut, "digest", may_resume=True))
+            pretrain(prepared, recipe, StageFolder(cut, "digest"), fold=0)
+    pretrain(prepared, recipe, StageFolder(cut, "digest", may_resume=True), fold=0)
     whole, resumed = (MatchForPairs.from_pretrained(each) for each in (tmp_path / "whole", cut))
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name

@@ -52,7 +52,7 @@ def test_a_run_with_a_round_of_pseudo_labels(sample_folder, tmp_path, tiny_optio
     words = ["run", "--recipe", "semi-supervised", "--data", str(sample_folder), "--out", str(out)]
     more = ["--pseudo_labels.training.num_train_epochs=0.5", "--pseudo_labels.share=0.25"]
     assert main([*words, *tiny_options, *more]) == 0
-    figures = json.loads((out / "pseudo-labeled-1-joint" / "figures.json").read_text())
+    figures = json.loads((out / "fold-0" / "pseudo-labeled-1-joint" / "figures.json").read_text())
     prepared = Prepared.load(out / "prepared")
     allowed = sum((~touches_fold(prepared, role, 0)).sum() for role in ("test", "unlabeled"))
     labelled = figures["pseudo_positives"] + figures["pseudo_negatives"]

@@ -224,8 +224,8 @@ def test_pre_norm_needs_no_warm_up_unless_the_recipe_says_so(changes, norm, rati
 
 def test_a_saved_stage_scores_like_the_trained_model(finished_run):
     rows = toy_rows()
-    model = load_model(finished_run / "finetuned")
-    again = load_model(finished_run / "finetuned")
+    model = load_model(finished_run / "fold-0" / "finetuned")
+    again = load_model(finished_run / "fold-0" / "finetuned")
     np.testing.assert_array_equal(
         score_pairs(model, rows.pairs).forward, score_pairs(again, rows.pairs).forward
     )

@@ -71,23 +71,22 @@ def assign_folds(
 
 
 def hold_out_rows(
-    fold: NDArray[np.int32], *, held_out: int, share: float, rng: np.random.Generator
+    fold: NDArray[np.int32], *, share: float, rng: np.random.Generator
 ) -> NDArray[np.int32]:
-    """Take single rows out of the folds that train.
+    """Take single rows out of all folds.
 
     A contest that splits its rows at random leaves queries of the test in the training data; these
     rows are to training what such a test is.
 
     Args:
         fold: (B,), as `assign_folds` returns it.
-        held_out: The fold that does not train anyway.
-        share: Share of the other folds' rows.
+        share: Share of the rows that belong to a fold.
         rng: Decides which rows.
 
     Returns:
         (B,), `fold` with RANDOM in the rows taken out.
     """
-    candidates = np.flatnonzero((fold != held_out) & (fold != CUT))
+    candidates = np.flatnonzero(fold != CUT)
     taken = rng.permutation(candidates)[: round(share * len(candidates))]
     result = fold.copy()
     result[taken] = RANDOM

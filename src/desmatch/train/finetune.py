@@ -23,19 +23,21 @@ if TYPE_CHECKING:
     from desmatch.train.trainer import Objective
 
 
-def finetune(prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder) -> None:
-    """Train the model in `start` on labelled rows outside the held-out fold."""
+def finetune(
+    prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder, *, fold: int
+) -> None:
+    """Train the model in `start` on the labelled rows outside `fold`."""
     seed_everything(recipe.seed)
     model = load_model(start)
-    label_training(model, prepared, recipe, stage)
+    label_training(model, prepared, recipe, stage, fold=fold)
     finish_stage(model, prepared, stage)
 
 
 def label_training(
-    model: MatchForPairs, prepared: Prepared, recipe: Recipe, stage: StageFolder
+    model: MatchForPairs, prepared: Prepared, recipe: Recipe, stage: StageFolder, *, fold: int
 ) -> None:
-    """Train `model` in place on the labelled rows outside the held-out fold."""
-    may_train = np.flatnonzero(training_mask(prepared, recipe.validation.fold))
+    """Train `model` in place on the labelled rows outside `fold`."""
+    may_train = np.flatnonzero(training_mask(prepared, fold))
     rows = TrainingRows(
         prepared.encode("train").take(may_train), prepared.train_column("label")[may_train]
     )
@@ -47,7 +49,7 @@ def label_training(
         model,
         batches,
         label_objective(model),
-        validation_rows(prepared, recipe.validation.fold),
+        validation_rows(prepared, fold),
         machine=recipe.machine,
         stage=stage,
     )

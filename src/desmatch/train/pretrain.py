@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from desmatch.model.heads import MatchForPairs, PairOutput
-    from desmatch.recipe import Recipe, TrainingConfig
+    from desmatch.recipe import MachineConfig, Recipe, TrainingConfig
+    from desmatch.train.trainer import ValidationRows
 
 
 def starting_model(prepared: Prepared, recipe: Recipe) -> tuple[MatchForPairs, dict[str, Any]]:
@@ -49,21 +50,21 @@ def starting_model(prepared: Prepared, recipe: Recipe) -> tuple[MatchForPairs, d
     return aligned.model, figures
 
 
-def pretrain(prepared: Prepared, recipe: Recipe, stage: StageFolder) -> None:
-    """Train on all rows of all files and write the stage's finished model."""
+def pretrain(prepared: Prepared, recipe: Recipe, stage: StageFolder, *, fold: int) -> None:
+    """Train on all rows of all files, on labels outside `fold`, and write the finished model."""
     model, figures = starting_model(prepared, recipe)
+    rows = joint_rows(prepared, joint_labels(prepared, fold))
+    batches = joint_batches(prepared, recipe, recipe.pretrain, rows, stage=stage.path.name)
     joint_training(
-        model, prepared, recipe, recipe.pretrain, stage, labels=joint_labels(prepared, recipe)
+        model, batches, validation_rows(prepared, fold), machine=recipe.machine, stage=stage
     )
     finish_stage(model, prepared, stage, figures=figures)
 
 
-def joint_labels(prepared: Prepared, recipe: Recipe) -> dict[str, NDArray[np.int8]]:
-    """Return the labels of all roles: those of rows that may train, UNLABELED for all others."""
-    labels = {
-        role: np.full(len(prepared.rows[role]), UNLABELED, np.int8) for role in ROLES
-    }  # fmt: skip
-    may_train = training_mask(prepared, recipe.validation.fold)
+def joint_labels(prepared: Prepared, fold: int) -> dict[str, NDArray[np.int8]]:
+    """Return the labels of all roles: those that train while `fold` is held out, else UNLABELED."""
+    labels = {role: np.full(len(prepared.rows[role]), UNLABELED, np.int8) for role in ROLES}
+    may_train = training_mask(prepared, fold)
     labels["train"][may_train] = prepared.train_column("label")[may_train]
     return labels
 
@@ -76,27 +77,25 @@ def joint_rows(prepared: Prepared, labels: dict[str, NDArray[np.int8]]) -> Train
     )
 
 
+def joint_batches(
+    prepared: Prepared, recipe: Recipe, config: TrainingConfig, rows: TrainingRows, *, stage: str
+) -> TrainingBatches:
+    """Return the batches of a joint stage by its name."""
+    vocabulary = Vocabularies(prepared.vocabulary.first_id, prepared.vocabulary.size)
+    return TrainingBatches(rows, config, vocabulary, seed=recipe.seed, stage=stage)
+
+
 def joint_training(
     model: MatchForPairs,
-    prepared: Prepared,
-    recipe: Recipe,
-    config: TrainingConfig,
-    stage: StageFolder,
+    batches: TrainingBatches,
+    validation: ValidationRows,
     *,
-    labels: dict[str, NDArray[np.int8]],
+    machine: MachineConfig,
+    stage: StageFolder,
 ) -> None:
-    """Train `model` in place with the joint objective; `labels` holds one array for each role."""
-    rows = joint_rows(prepared, labels)
-    vocabulary = Vocabularies(prepared.vocabulary.first_id, prepared.vocabulary.size)
-    batches = TrainingBatches(rows, config, vocabulary, seed=recipe.seed, stage=stage.path.name)
-    train_stage(
-        model,
-        batches,
-        joint_objective(model, config.label_weight),
-        validation_rows(prepared, recipe.validation.fold),
-        machine=recipe.machine,
-        stage=stage,
-    )
+    """Train `model` in place with the joint objective."""
+    objective = joint_objective(model, batches.config.label_weight)
+    train_stage(model, batches, objective, validation, machine=machine, stage=stage)
 
 
 def joint_objective(model: MatchForPairs, label_weight: float) -> Objective:

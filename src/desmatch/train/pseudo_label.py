@@ -12,8 +12,8 @@ from desmatch.model.scoring import score_pairs
 from desmatch.prepare import Prepared, touches_fold
 from desmatch.runs import StageFolder, seed_everything
 from desmatch.train.finetune import finetune
-from desmatch.train.pretrain import joint_labels, joint_training
-from desmatch.train.trainer import finish_stage, set_threads
+from desmatch.train.pretrain import joint_batches, joint_labels, joint_rows, joint_training
+from desmatch.train.trainer import finish_stage, set_threads, validation_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,37 +55,46 @@ def choose_pseudo_labels(
     return labels
 
 
-def pseudo_label(prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder) -> None:
+def pseudo_label(
+    prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder, *, fold: int
+) -> None:
     """Go on from the model in `start` for the recipe's rounds.
 
     A round scores all rows without labels, takes the surest scores for labels, trains jointly
-    with them as label tokens and then on the gold labels alone. Rows that share a text with the
-    held-out fold get no label.
+    with them as label tokens and then on the gold labels alone. Rows that share a text with
+    `fold`, the held-out one, get no label.
     """
     for number in range(1, recipe.pseudo_labels.rounds + 1):
         joint = stage.part(f"{number}-joint")
         is_last = number == recipe.pseudo_labels.rounds
         labelled = stage if is_last else stage.part(str(number))
         if not joint.is_finished:
-            _joint_round(prepared, recipe, start, joint)
+            _joint_round(prepared, recipe, start, joint, fold=fold)
         if not labelled.is_finished:
-            finetune(prepared, recipe, joint.path, labelled)
+            finetune(prepared, recipe, joint.path, labelled, fold=fold)
         start = labelled.path
 
 
-def _joint_round(prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder) -> None:
+def _joint_round(
+    prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder, *, fold: int
+) -> None:
     seed_everything(recipe.seed)
     model = load_model(start)
     set_threads(recipe.machine)
-    labels, figures = _round_labels(model, prepared, recipe)
-    joint_training(model, prepared, recipe, recipe.pseudo_labels.training, stage, labels=labels)
+    labels, figures = _round_labels(model, prepared, recipe, fold=fold)
+    rows = joint_rows(prepared, labels)
+    config = recipe.pseudo_labels.training
+    batches = joint_batches(prepared, recipe, config, rows, stage=stage.path.name)
+    joint_training(
+        model, batches, validation_rows(prepared, fold), machine=recipe.machine, stage=stage
+    )
     finish_stage(model, prepared, stage, figures=figures)
 
 
 def _round_labels(
-    model: MatchForPairs, prepared: Prepared, recipe: Recipe
+    model: MatchForPairs, prepared: Prepared, recipe: Recipe, *, fold: int
 ) -> tuple[dict[str, NDArray[np.int8]], dict[str, int]]:
-    labels = joint_labels(prepared, recipe)
+    labels = joint_labels(prepared, fold)
     positive_share = float((labels["train"] == 1).sum() / (labels["train"] != UNLABELED).sum())
     for role in ("test", "unlabeled"):
         scores = score_pairs(model, prepared.encode(role), progress=f"labelling {role}").scores
@@ -93,7 +102,7 @@ def _round_labels(
             scores,
             share=recipe.pseudo_labels.share,
             positive_share=positive_share,
-            allowed=~touches_fold(prepared, role, recipe.validation.fold),
+            allowed=~touches_fold(prepared, role, fold),
         )
     given = np.concatenate([labels["test"], labels["unlabeled"]])
     return labels, {

@@ -1,0 +1,276 @@
+"""A run, and the stages it goes through: what each reads, writes and depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from itertools import groupby
+from operator import getitem
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from desmatch.errors import UserError
+from desmatch.prepare import Prepared, Sources
+from desmatch.recipe import Recipe, load_recipe, recipe_to_yaml
+from desmatch.runs import (
+    StageFolder,
+    file_digest,
+    fold_name,
+    read_json,
+    value_digest,
+    write_json,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RECIPE = "recipe.yaml"
+SOURCES = "sources.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what decides it.
+
+    Attributes:
+        folder: RUN.
+        recipe: All values.
+        recipe_name: What the user called it.
+        command: What the user typed; empty where Python started the run.
+        sources: The data files.
+        may_resume: Go on with an interrupted training.
+        skip_bad: Leave malformed rows of train and unlabeled out.
+        say: Takes a line for the user.
+    """
+
+    folder: Path
+    recipe: Recipe
+    sources: Sources
+    recipe_name: str = ""
+    command: str = ""
+    may_resume: bool = False
+    skip_bad: bool = False
+    say: Callable[[str], None] = lambda _: None
+
+    @cached_property
+    def folds(self) -> tuple[Run, ...]:
+        """This run once for each fold that it trains, as a run that trains that fold alone."""
+        if self.recipe.validation.folds == "one":
+            return (self,)
+        return tuple(self._alone(fold) for fold in self.recipe.validation.trained_folds)
+
+    def of_fold(self, fold: int | None) -> Run:
+        """Return this run as one that trains `fold` alone; none: the first that it trains.
+
+        Raises:
+            UserError: The run does not train this fold.
+        """
+        trained = self.recipe.validation.trained_folds
+        if fold is not None and fold not in trained:
+            known = ", ".join(map(str, trained))
+            raise UserError(
+                f"--fold {fold}: {self.folder} has no model of this fold; it has {known}"
+            )
+        return self.folds[0 if fold is None else trained.index(fold)]
+
+    def _alone(self, fold: int) -> Run:
+        validation = dataclasses.replace(self.recipe.validation, folds="one", fold=fold)
+        return dataclasses.replace(
+            self, recipe=dataclasses.replace(self.recipe, validation=validation)
+        )
+
+    def parts(self, stage: Stage) -> tuple[Run, ...]:
+        """Return the runs that do a stage: one a fold, or this one."""
+        return self.folds if stage.is_per_fold else (self,)
+
+    def stage_folder(self, written: str) -> StageFolder:
+        """Return the folder a stage writes, with its digest; a fold's stage needs a run of one."""
+        home = self.fold_folder if stage_that_writes(written).is_per_fold else self.folder
+        return StageFolder(home / written, self.digest(written), self.may_resume)
+
+    def digest(self, written: str) -> str:
+        """Return the digest of all that decides what lies in `written`."""
+        stage = stage_that_writes(written)
+        recipe = dataclasses.asdict(self.recipe)
+        values: dict[str, Any] = {
+            name: reduce(getitem, name.split("."), recipe) for name in stage.options
+        }
+        values["read"] = [
+            part.digest(name)
+            for name in stage.reads
+            for part in self.parts(stage_that_writes(name))
+        ]
+        if stage.reads == ():
+            values["sources"] = self._source_digests
+            values["skip_bad"] = self.skip_bad
+        if "model" in stage.options:
+            values["init"] = self._init_digests
+        return value_digest(values)
+
+    @cached_property
+    def _source_digests(self) -> dict[str, list[str]]:
+        return _digest_sources(self.sources)
+
+    @cached_property
+    def _init_digests(self) -> list[str]:
+        return _digest_init(self.recipe)
+
+    @property
+    def prepared(self) -> Prepared:
+        """The prepared data."""
+        return Prepared.load(self.folder / "prepared")
+
+    @property
+    def held_out(self) -> int:
+        """The fold that a run of one fold holds out."""
+        (fold,) = self.recipe.validation.trained_folds
+        return fold
+
+    @property
+    def fold_folder(self) -> Path:
+        """Where the models of a run of one fold lie."""
+        return self.folder / fold_name(self.held_out)
+
+    @property
+    def last_model(self) -> Path:
+        """The folder of the last model that a run of one fold trains."""
+        if _has_pseudo_labels(self.recipe):
+            return self.fold_folder / "pseudo-labeled"
+        return self.trained_model
+
+    @property
+    def last_models(self) -> tuple[Path, ...]:
+        """The folders of the last models, one of each fold that is trained."""
+        return tuple(part.last_model for part in self.folds)
+
+    @property
+    def trained_model(self) -> Path:
+        """The folder of the last model before any pseudo-labels, in a run of one fold."""
+        return self.fold_folder / ("finetuned" if _has_finetune(self.recipe) else "pretrained")
+
+
+class Stage(NamedTuple):
+    """One step of the main job.
+
+    Attributes:
+        name: The verb of the command line.
+        reads: What earlier stages wrote.
+        writes: A file or folder inside the run's folder.
+        options: The parts and values of the recipe that it uses; with `reads` they decide whether
+            an artefact that is there still holds.
+        is_parallel: Whether all processes take part; otherwise the first one works alone.
+        is_per_fold: Whether it is done once for each fold that is trained, in the fold's folder.
+        is_wanted: Whether a recipe has this stage at all.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    writes: str
+    options: tuple[str, ...]
+    is_parallel: bool = False
+    is_per_fold: bool = False
+    is_wanted: Callable[[Recipe], bool] = lambda _: True
+
+
+def _has_finetune(recipe: Recipe) -> bool:
+    return recipe.finetune.num_train_epochs > 0
+
+
+def _has_pseudo_labels(recipe: Recipe) -> bool:
+    return recipe.pseudo_labels.rounds > 0
+
+
+STAGES = (
+    Stage("prepare", (), "prepared",
+          ("seed", "data", "validation.num_folds", "validation.random_share")),
+    Stage("pretrain", ("prepared",), "pretrained",
+          ("seed", "model", "pretrain", "machine", "validation.fold"),
+          is_parallel=True, is_per_fold=True),
+    Stage("finetune", ("prepared", "pretrained"), "finetuned",
+          ("seed", "finetune", "machine", "validation.fold"),
+          is_parallel=True, is_per_fold=True, is_wanted=_has_finetune),
+    Stage("pseudo-label", ("prepared", "pretrained", "finetuned"), "pseudo-labeled",
+          ("seed", "pseudo_labels", "finetune", "machine", "validation.fold"),
+          is_parallel=True, is_per_fold=True, is_wanted=_has_pseudo_labels),
+    Stage("predict", ("prepared", "pretrained", "finetuned", "pseudo-labeled"), "predictions",
+          ("seed", "machine")),
+    Stage("evaluate", ("prepared", "predictions"), "metrics", ("seed", "validation")),
+    Stage("submit", ("prepared", "predictions", "metrics"), "submission", ("seed",)),
+    Stage("report", ("prepared", "predictions", "metrics", "submission"), "report.html", ()),
+)  # fmt: skip
+"""The stages in order; a stage reads only what an earlier one wrote."""
+
+
+def stage_that_writes(written: str) -> Stage:
+    """Return the stage that makes a file or folder of a run."""
+    return next(stage for stage in STAGES if stage.writes == written)
+
+
+def steps(run: Run) -> Iterator[tuple[Run, Stage]]:
+    """Yield what a run does, in order; of a stage once a fold, the run of that fold alone.
+
+    The stages of one fold come before those of the next: an interrupted run has whole folds.
+    """
+    wanted = [stage for stage in STAGES if stage.is_wanted(run.recipe)]
+    for is_per_fold, neighbors in groupby(wanted, key=lambda stage: stage.is_per_fold):
+        stages = list(neighbors)
+        for part in run.folds if is_per_fold else (run,):
+            yield from ((part, stage) for stage in stages)
+
+
+def save_run(run: Run) -> None:
+    """Write what a later command needs to go on with the run."""
+    write_text(run.folder / RECIPE, recipe_to_yaml(run.recipe))
+    write_json(run.folder / SOURCES, sources_to_json(run))
+
+
+def sources_to_json(run: Run) -> dict[str, Any]:
+    """Return the data files of a run, and how they were named, as written beside its recipe."""
+    files = {role: [str(path) for path in paths] for role, paths in run.sources.by_role().items()}
+    return {"recipe_name": run.recipe_name, "skip_bad": run.skip_bad, **files}
+
+
+def load_run(folder: Path, **settings: Any) -> Run:  # noqa: ANN401 - Run's other fields
+    """Load a run that `desmatch prepare` or `desmatch run` began.
+
+    Raises:
+        UserError: The folder is no run.
+    """
+    if not (folder / RECIPE).is_file() or not (folder / SOURCES).is_file():
+        raise UserError(
+            f"{folder}: no run (no {RECIPE}); make one with `desmatch prepare` or `run`"
+        )
+    files = read_json(folder / SOURCES)
+    sources = Sources(
+        tuple(Path(path) for path in files["train"]),
+        Path(files["test"][0]),
+        tuple(Path(path) for path in files["unlabeled"]),
+    )
+    kept = {name: files[name] for name in ("recipe_name", "skip_bad")}
+    return Run(folder, load_recipe(folder / RECIPE), sources, **kept, **settings)
+
+
+def _digest_sources(sources: Sources) -> dict[str, list[str]]:
+    digests = {}
+    for role, paths in sources.by_role().items():
+        missing = [str(path) for path in paths if not path.is_file()]
+        if missing:
+            raise UserError("\n".join(f"{path}: no such file" for path in missing))
+        digests[role] = [file_digest(path) for path in paths]
+    return digests
+
+
+def _digest_init(recipe: Recipe) -> list[str]:
+    if recipe.model.init is None:
+        return []
+    folder = Path(recipe.model.init)
+    files = [folder / name for name in ("config.json", "vocab.txt", "model.safetensors")]
+    if recipe.model.reference_counts is not None:
+        files.append(Path(recipe.model.reference_counts))
+    for path in files:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; --model.init needs a folder with config.json, "
+                            "vocab.txt and model.safetensors")  # fmt: skip
+    return [file_digest(path) for path in files]
