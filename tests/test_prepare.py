@@ -76,6 +76,22 @@ def test_known_queries_of_the_test_are_counted(tmp_path):
     assert figures["test_rows_with_both_known"] == 1
 
 
+def test_rows_like_those_of_the_test_weigh_more(tmp_path):
+    short = [f"{row}\t{row + 1000}\t{row % 2}" for row in range(60)]
+    long = [f"{row} 1 2 3\t{row + 1000} 1 2 4\t{row % 2}" for row in range(60, 100)]
+    test = [f"{row} 1 2 3\t{row + 1000} 1 2 4" for row in range(100, 160)]
+    folder = prepared_of(tmp_path, short + long, test)
+    weight = Prepared.load(folder).train_column("weight")
+    figures = json.loads((folder / FIGURES).read_text())
+    assert weight.mean() == pytest.approx(1)
+    assert weight[60:].min() > 2 * weight[:60].max()
+    drift = figures["drift"]
+    assert drift["interval"][0] < drift["auc"] < drift["interval"][1]
+    assert drift["features"][0]["name"] in ("length", "overlap", "rarest_count", "mean_log_count")
+    assert 0.3 < drift["effective_share"] < 0.6
+    assert any("told apart with an AUC of" in warning for warning in figures["warnings"])
+
+
 @pytest.mark.parametrize(
     ("train", "reason"),
     [

@@ -15,13 +15,22 @@ import pyarrow.compute as pc
 from datasets import Dataset, load_from_disk
 from datasets.utils.logging import disable_progress_bar
 
+from desmatch.data.drift import Drift, measure_drift
 from desmatch.data.features import row_features
-from desmatch.data.graph import QueryGraph, build_graph, number_texts, repeated_rows
+from desmatch.data.graph import QueryGraph, build_graph, number_texts
 from desmatch.data.read import RejectedRow, read_pairs, write_rejected
+from desmatch.data.read import column as column
 from desmatch.data.split import CUT, RANDOM, Folds, assign_folds, hold_out_rows
 from desmatch.data.vocabulary import EncodedPairs, Vocabulary, count_ids, fit_vocabulary
 from desmatch.errors import UserError
-from desmatch.runs import file_digest, generator, read_json, write_json
+from desmatch.inspection import (
+    REJECTED,
+    data_warnings,
+    drift_figures,
+    file_figures,
+    graph_figures,
+)
+from desmatch.runs import generator, read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,12 +42,8 @@ if TYPE_CHECKING:
     from desmatch.recipe import Recipe
 
 FIGURES = "figures.json"
-REJECTED = "rejected.tsv"
 ROLES = ("train", "test", "unlabeled")
 SUFFIXES = (".tsv", ".tsv.gz", ".jsonl", ".parquet")
-
-HIGH_OOV_SHARE = 0.1
-"""Above this share of unknown ids a file gets a warning."""
 
 
 class Sources(NamedTuple):
@@ -82,7 +87,8 @@ class Prepared:
 
     Attributes:
         vocabulary: Fitted on all rows.
-        rows: Role to Arrow dataset: a, b, label, file, line; train has fold and group too.
+        rows: Role to Arrow dataset: a, b, label, file, line; train has fold,
+            group and weight too.
         figures: What the card says of the data.
     """
 
@@ -95,7 +101,7 @@ class Prepared:
         return self.vocabulary.encode(column(self.rows[role], "a"), column(self.rows[role], "b"))
 
     def train_column(self, name: str) -> NDArray[Any]:
-        """(B,), a column of the labelled rows: label, fold or group."""
+        """(B,), a column of the labelled rows: label, fold, group or weight."""
         return np.asarray(column(self.rows["train"], name))
 
     def row_features(self, role: str) -> dict[str, NDArray[np.float64]]:
@@ -142,11 +148,6 @@ def _none_of(rows: Dataset) -> Dataset:
     return Dataset(rows.data.table.slice(0, 0))
 
 
-def column(rows: Dataset, name: str) -> Any:  # noqa: ANN401 - an Arrow chunked array
-    """Return a column as it lies in Arrow, without a copy."""
-    return rows.data.column(name)
-
-
 def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = False) -> None:
     """Read, check, count, number and split, and write the result into `folder`.
 
@@ -179,7 +180,9 @@ def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = 
     if recipe.validation.random_share:
         for held_out in (CUT, *range(recipe.validation.num_folds)):  # CUT: every fold trains
             _require_both_kinds(graph, fold, labels, held_out)
-    rows["train"] = rows["train"].add_column("fold", fold).add_column("group", folds.group)
+    drift = _drift(rows, vocabulary, counts, generator(recipe.seed, "drift"))
+    for name, values in (("fold", fold), ("group", folds.group), ("weight", drift.weights)):
+        rows["train"] = rows["train"].add_column(name, values)
     for role in ROLES:
         if len(rows[role]):  # datasets cannot load an empty table again
             rows[role].save_to_disk(str(folder / role))
@@ -187,12 +190,16 @@ def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = 
         write_rejected(folder / REJECTED, rejected)
     vocabulary.save(folder)
     figures = {
-        "data": [_file_figures(role, sources, rows[role], vocabulary) for role in ROLES],
-        "graph": _graph_figures(graph, folds, numbers[2], numbers[3]),
+        "data": [
+            file_figures(role, paths, rows[role], vocabulary)
+            for role, paths in sources.by_role().items()
+        ],
+        "graph": graph_figures(graph, folds, numbers[2], numbers[3]),
+        "drift": drift_figures(drift, rng=generator(recipe.seed, "drift interval")),
         "vocabulary": {"distinct_ids": len(counts), "kept_ids": len(vocabulary.ids)},
         "rejected_rows": len(rejected),
     }
-    write_json(folder / FIGURES, {**figures, "warnings": _warnings(figures, recipe)})
+    write_json(folder / FIGURES, {**figures, "warnings": data_warnings(figures, recipe)})
 
 
 def _read(sources: Sources, *, skip_bad: bool) -> tuple[dict[str, Dataset], list[RejectedRow]]:
@@ -249,6 +256,20 @@ def _require_both_labels(fold: NDArray[np.int32], labels: NDArray[np.int8], held
         )
 
 
+def _drift(
+    rows: Mapping[str, Dataset],
+    vocabulary: Vocabulary,
+    counts: Mapping[str, int],
+    rng: np.random.Generator,
+) -> Drift:
+    """Compare the labelled rows with the test's."""
+    pairs = {role: [column(rows[role], side) for side in ("a", "b")] for role in ("train", "test")}
+    labelled, test = (row_features(a, b, vocabulary, counts) for a, b in pairs.values())
+    train_a, train_b, test_a, test_b = number_texts([*pairs["train"], *pairs["test"]])
+    graph = build_graph(np.concatenate([train_a, test_a]), np.concatenate([train_b, test_b]))
+    return measure_drift(labelled, test, graph, rng=rng)
+
+
 def _require_both_kinds(
     graph: QueryGraph, fold: NDArray[np.int32], labels: NDArray[np.int8], held_out: int
 ) -> None:
@@ -262,70 +283,6 @@ def _require_both_kinds(
             f"train: {taken.sum()} rows held out at random do not show both labels, or both rows "
             "with and without a known query; set --validation.random_share higher, or to 0"
         )
-
-
-def _file_figures(
-    role: str, sources: Sources, rows: Dataset, vocabulary: Vocabulary
-) -> dict[str, Any]:
-    a, b = column(rows, "a"), column(rows, "b")
-    paths = sources.by_role()[role]
-    texts = number_texts([a, b])
-    encoded = vocabulary.encode(a, b)
-    lengths = encoded.lengths - 3
-    labels = column(rows, "label")
-    return {
-        "role": role,
-        "path": ", ".join(str(path) for path in paths),
-        "sha256": [file_digest(path) for path in paths],
-        "rows": len(rows),
-        "distinct_texts": len(np.unique(np.concatenate(texts))),
-        "positives": float(pc.mean(labels).as_py()) if role == "train" else None,
-        "oov_share": vocabulary.oov_share(a, b),
-        **({name: float(value(lengths)) for name, value in _LENGTHS.items()} if len(rows) else {}),
-    }
-
-
-_LENGTHS: dict[str, Any] = {
-    "mean_length": np.mean,
-    "median_length": np.median,
-    "p99_length": lambda lengths: np.percentile(lengths, 99),
-}
-"""Ids of both texts together, after truncation."""
-
-
-def _graph_figures(
-    graph: QueryGraph, folds: Folds, test_a: NDArray[np.int64], test_b: NDArray[np.int64]
-) -> dict[str, Any]:
-    known_a, known_b = test_a < graph.num_texts, test_b < graph.num_texts
-    sizes = np.bincount(graph.pair_component)
-    return {
-        "components": len(sizes),
-        "largest": int(sizes.max()),
-        "split_components": folds.num_split_components,
-        "repeated_rows": repeated_rows(graph),
-        "cut_rows": folds.num_cut,
-        "test_rows_with_known_query": int((known_a | known_b).sum()),
-        "test_rows_with_both_known": int((known_a & known_b).sum()),
-    }
-
-
-def _warnings(figures: Mapping[str, Any], recipe: Recipe) -> list[str]:
-    found = [
-        f"{each['role']}: {each['oov_share']:.1%} of the ids are rare or unknown; "
-        "a lower --data.min_count or --data.rare placeholder keeps more of them apart"
-        for each in figures["data"]
-        if each["oov_share"] > HIGH_OOV_SHARE
-    ]
-    graph = figures["graph"]
-    if graph["split_components"]:
-        found.append(
-            f"{graph['split_components']} component(s) of the query graph were larger than one of "
-            f"{recipe.validation.num_folds} folds and were cut; {graph['cut_rows']} pairs cross a "
-            "cut and are left out of training"
-        )
-    if figures["rejected_rows"]:
-        found.append(f"{figures['rejected_rows']} malformed rows were left out; see {REJECTED}")
-    return found
 
 
 def training_mask(prepared: Prepared, fold: int) -> NDArray[np.bool_]:

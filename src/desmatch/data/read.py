@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
-__all__ = ["ReadPairs", "RejectedRow", "SplitIds", "read_pairs", "split_ids", "write_rejected"]
+__all__ = [
+    "ReadPairs",
+    "RejectedRow",
+    "SplitIds",
+    "column",
+    "read_pairs",
+    "split_ids",
+    "write_rejected",
+]
 
 ALL_ALIKE = {
     Fault.MISSING: "no row has a label, and each needs one: pass the file with ids_a<TAB>ids_b"
@@ -92,6 +100,11 @@ def read_pairs(paths: Sequence[Path], *, labels: Labels, skip_bad: bool = False)
     if problems:  # those beyond each file's limit are only counted
         raise UserError(listed(chain(problems, repeat("", num_problems - len(problems)))))
     return ReadPairs(_dataset(files), [row for file in files for row in file.rejected])
+
+
+def column(rows: Dataset, name: str) -> Any:  # noqa: ANN401 - an Arrow chunked array
+    """Return a column as it lies in Arrow, without a copy."""
+    return rows.data.column(name)
 
 
 def write_rejected(path: Path, rejected: Iterable[RejectedRow]) -> None:
