@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-from desmatch.cli import build_parser, main
+from desmatch.arguments import TAKES_RECIPE, build_parser
+from desmatch.cli import ACTS, main
 from desmatch.stages import STAGES
 
 PYTHON = [sys.executable, "-m", "desmatch"]
@@ -26,6 +28,14 @@ def test_the_verbs_stand_in_the_order_of_the_flow():
     text = build_parser().format_help()
     places = [text.index(f"    {stage.name}") for stage in STAGES]
     assert places == sorted(places)
+
+
+def test_every_verb_has_its_work():
+    text = build_parser().format_help()
+    assert re.findall(r"^    ([a-z-]+)", text, re.MULTILINE) == list(ACTS)
+    assert set(TAKES_RECIPE) < set(ACTS)
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["no such verb"])
 
 
 def refusal(capsys, *words):

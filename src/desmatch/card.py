@@ -11,6 +11,7 @@ import torch
 
 from desmatch.prepare import FIGURES
 from desmatch.runs import fold_name, processor_name, read_json, revision, usable_cores
+from desmatch.stages import read_stage_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,18 +20,8 @@ if TYPE_CHECKING:
     from desmatch.recipe import Recipe
 
 METRICS = "metrics.json"
-STAGE_LOG = "stages.json"
 REPORTED_PACKAGES = ("desmatch", "torch", "transformers", "accelerate", "datasets", "numpy",
                      "scikit-learn", "scipy", "pyarrow")  # fmt: skip
-
-
-def read_stage_log(folder: Path) -> dict[str, Any]:
-    """Return the minutes of the stages that were done in this run, each since its last start.
-
-    A stage that is done once a fold is there as `fold-0/pretrain`.
-    """
-    path = folder / STAGE_LOG
-    return dict(read_json(path)) if path.is_file() else {}
 
 
 def build_card(folder: Path, recipe: Recipe, *, recipe_name: str, command: str) -> dict[str, Any]:

@@ -5,19 +5,20 @@ Heavy imports happen inside the verbs, so that `desmatch --help` answers at once
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import json
 import os
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from desmatch import __version__
+from desmatch.arguments import TAKES_RECIPE, build_parser
 from desmatch.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import argparse
+    from collections.abc import Callable, Sequence
 
     from desmatch.prepare import Sources
     from desmatch.recipe import Recipe
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Path(os.devnull).open("w") as nowhere,
             contextlib.redirect_stdout(sys.stdout if is_first else nowhere),
         ):
-            known.act(known)
+            ACTS[known.verb](known)
     except UserError as error:
         print(f"desmatch {known.verb}: error: {error}", file=sys.stderr)
         return 2
@@ -58,137 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ninterrupted; the same command with --resume goes on", file=sys.stderr)
         return INTERRUPTED
     return 0
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all verbs, in the order of the data's flow."""
-    parser = argparse.ArgumentParser(
-        prog="desmatch",
-        description="Matching of desensitised short texts: from pairs of numbers to a submission.",
-        epilog="`desmatch VERB --help` tells more of a verb.",
-    )
-    parser.add_argument("--version", action="version", version=f"desmatch {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    _add_data_verbs(verbs)
-    _add_stage_verbs(verbs)
-    _add_output_verbs(verbs)
-    return parser
-
-
-TAKES_RECIPE = ("run", "prepare")
-"""Verbs that take any value of a recipe as an option."""
-
-
-def _add_data_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    run = verbs.add_parser("run", help="the whole job: from files to a submission and a report",
-                           allow_abbrev=False)  # fmt: skip
-    _add_sources(run)
-    _add_recipe(run)
-    run.add_argument("--resume", action="store_true", help="go on with an interrupted training")
-    run.set_defaults(act=_run)
-
-    sample = verbs.add_parser("sample", help="write the toy data: train, test and unlabelled pairs")
-    sample.add_argument("--out", type=Path, required=True, help="folder to write")
-    sample.add_argument("--seed", type=int, default=0)
-    sample.set_defaults(act=_sample)
-
-    inspect = verbs.add_parser("inspect", help="read and check the files; print their figures")
-    inspect.add_argument("folder", type=Path, nargs="?", help="folder of contest files")
-    _add_sources(inspect)
-    inspect.set_defaults(act=_inspect)
-
-    prepare = verbs.add_parser("prepare", help="read, number and split the pairs",
-                               allow_abbrev=False)  # fmt: skip
-    _add_sources(prepare)
-    _add_recipe(prepare)
-    prepare.set_defaults(act=_stage, resume=False)
-
-
-def _add_stage_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    texts = {
-        "pretrain": "train jointly on all rows",
-        "finetune": "train on the labelled rows alone",
-        "pseudo-label": "go on with the model's own labels, if the recipe says so",
-    }
-    for name, text in texts.items():
-        stage = verbs.add_parser(name, help=text)
-        stage.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-        stage.add_argument("--resume", action="store_true", help="go on with an interrupted one")
-        stage.set_defaults(act=_stage)
-
-
-def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    predict = verbs.add_parser("predict", help="score the run's test, or any file of pairs")
-    predict.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    predict.add_argument("--test", type=Path, help="score this file instead of the run's test")
-    predict.add_argument("--out", type=Path, help="with --test: file of scores, one a line")
-    predict.set_defaults(act=_predict, resume=False)
-
-    export = verbs.add_parser("export", help="write the trained model for other tools")
-    export.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    export.add_argument("--to", choices=["hf"], default="hf",
-                        help="hf: a folder that transformers loads by itself")  # fmt: skip
-    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    _add_fold(export)
-    export.set_defaults(act=_export)
-
-    evaluate = verbs.add_parser("evaluate", help="figures of the held-out rows, or of known labels")
-    evaluate.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    evaluate.add_argument("--labels", type=Path, help="labels of the test, one a line")
-    evaluate.set_defaults(act=_evaluate, resume=False)
-
-    submit = verbs.add_parser("submit", help="write the submission and its card, or check a file")
-    submit.add_argument("run", type=Path, metavar="RUN", nargs="?", help="folder of the run")
-    submit.add_argument("--check", type=Path, metavar="FILE", help="check this submission")
-    submit.add_argument("--test", type=Path, help="with --check: the test it belongs to")
-    submit.set_defaults(act=_submit, resume=False)
-
-    report = verbs.add_parser("report", help="write the page of a run")
-    report.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    report.set_defaults(act=_stage, resume=False)
-
-    diagnose = verbs.add_parser("diagnose", help="what training did, layer by layer")
-    diagnose.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    diagnose.add_argument("--batches", type=_positive, default=8, metavar="N",
-                          help="joint batches whose gradients are averaged (8)")  # fmt: skip
-    _add_fold(diagnose)
-    diagnose.set_defaults(act=_diagnose)
-
-
-def _add_fold(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--fold", type=int, metavar="K",
-                        help="of the model that did without this fold (the first one)")  # fmt: skip
-
-
-def _add_sources(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, metavar="DIR",
-                        help="folder with train.tsv, test.tsv and, if there is one, unlabeled.tsv "
-                        "(also .tsv.gz, .jsonl, .parquet)")  # fmt: skip
-    parser.add_argument("--train", type=Path, action="append", metavar="FILE",
-                        help="labelled pairs; may be given several times")  # fmt: skip
-    parser.add_argument("--test", type=Path, metavar="FILE", help="pairs to score")
-    parser.add_argument("--unlabeled", type=Path, action="append", metavar="FILE",
-                        help="pairs without labels; may be given several times")  # fmt: skip
-    parser.add_argument("--skip-bad", action="store_true",
-                        help="keep malformed rows aside, but for the test's")  # fmt: skip
-
-
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recipe", default="baseline", metavar="NAME",
-                        help="name of a recipe of the package, or a YAML file")  # fmt: skip
-    parser.add_argument(
-        "--init", metavar="FOLDER", help="BERT, RoFormer or NEZHA folder to start from (model.init)"
-    )
-    parser.add_argument("--reference-counts", metavar="JSON",
-                        help="token counts that align it (model.reference_counts)")  # fmt: skip
-    parser.add_argument("--folds", type=int, metavar="K",
-                        help="train K models, each without one of K folds: a score for every "
-                        "labelled row (validation.num_folds, validation.folds=all)")  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
-    parser.epilog = (
-        "Any value of a recipe is an option too, such as --pretrain.learning_rate 1e-3; "
-        "RUN/recipe.yaml lists them all."
-    )
 
 
 def _sources(options: argparse.Namespace) -> Sources:
@@ -339,10 +209,12 @@ def _diagnose(options: argparse.Namespace) -> None:
     print(f"wrote {run.folder / DIAGNOSIS}")
 
 
-def _positive(word: str) -> int:
-    if int(word) < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {word}")
-    return int(word)
+def _runs(options: argparse.Namespace) -> None:
+    from desmatch.console import describe_runs
+    from desmatch.ledger import read_runs
+
+    entries = [entry._asdict() for entry in read_runs(options.folder)]
+    print(json.dumps(entries, indent=2) if options.json else describe_runs(entries))
 
 
 def _summary(run: Run) -> str:
@@ -354,3 +226,22 @@ def _summary(run: Run) -> str:
 
 def _os_reason(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+
+
+ACTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "run": _run,
+    "sample": _sample,
+    "inspect": _inspect,
+    "prepare": _stage,
+    "pretrain": _stage,
+    "finetune": _stage,
+    "pseudo-label": _stage,
+    "predict": _predict,
+    "export": _export,
+    "evaluate": _evaluate,
+    "submit": _submit,
+    "report": _stage,
+    "diagnose": _diagnose,
+    "runs": _runs,
+}
+"""A verb to what does its work."""

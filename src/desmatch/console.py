@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -58,6 +58,26 @@ def describe_run(folder: Path, card: Mapping[str, Any]) -> str:
         f"report: {folder / 'report.html'}",
     ]
     return "\n".join(lines)
+
+
+def describe_runs(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table of runs, a line each."""
+    width = max(len("run"), *(len(each["name"]) for each in entries))
+    head = (f"{'run':<{width}} {'recipe':<15} {'seed':>4} {'AUC':>7} {'95 % interval':<16} "
+            f"{'figure':<17} {'minutes':>7} {'revision':<15} state")  # fmt: skip
+    return "\n".join([head, *(_run_line(each, width) for each in entries)])
+
+
+def _run_line(each: Mapping[str, Any], width: int) -> str:
+    auc, interval = "-", "-"
+    if each["auc"] is not None:
+        low, high = each["interval"]
+        auc, interval = f"{each['auc']:.4f}", f"{low:.4f} to {high:.4f}"
+    return (
+        f"{each['name']:<{width}} {each['recipe']:<15} {each['seed']:>4} {auc:>7} {interval:<16} "
+        f"{each['figure'] or '-':<17} {each['minutes']:>7.1f} {each['revision'] or '-':<15} "
+        f"{each['state']}"
+    )
 
 
 def describe_diagnosis(figures: Mapping[str, Any]) -> str:

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from desmatch.card import METRICS, STAGE_LOG, build_card, read_stage_log
+from desmatch.card import METRICS, build_card
 from desmatch.errors import UserError
 from desmatch.evaluate import read_column, read_random_rows, read_scored, validation_figures
 from desmatch.predict import RANDOM_ROWS, TEST, VALIDATION, predict_run
 from desmatch.prepare import ROLES, prepare
 from desmatch.report.page import ReportContent, write_report
 from desmatch.runs import CARD, StageFolder, fold_name, read_json, write_json
-from desmatch.stages import Run, Stage, save_run, stage_that_writes, steps
+from desmatch.stages import (
+    STAGE_LOG,
+    Run,
+    Stage,
+    read_stage_log,
+    save_run,
+    stage_that_writes,
+    steps,
+)
 from desmatch.submit import write_submission
 from desmatch.train.trainer import HISTORY
 

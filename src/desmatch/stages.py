@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 RECIPE = "recipe.yaml"
 SOURCES = "sources.json"
+STAGE_LOG = "stages.json"
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,15 @@ def steps(run: Run) -> Iterator[tuple[Run, Stage]]:
         stages = list(neighbors)
         for part in run.folds if is_per_fold else (run,):
             yield from ((part, stage) for stage in stages)
+
+
+def read_stage_log(folder: Path) -> dict[str, Any]:
+    """Return the minutes of the stages that were done in this run, each since its last start.
+
+    A stage that is done once a fold is there as `fold-0/pretrain`.
+    """
+    path = folder / STAGE_LOG
+    return dict(read_json(path)) if path.is_file() else {}
 
 
 def save_run(run: Run) -> None:

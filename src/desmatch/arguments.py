@@ -1,0 +1,146 @@
+"""What may be typed: the verbs and their options.
+
+Nothing heavy is imported, so that `desmatch --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from desmatch import __version__
+
+TAKES_RECIPE = ("run", "prepare")
+"""Verbs that take any value of a recipe as an option."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs, in the order of the data's flow."""
+    parser = argparse.ArgumentParser(
+        prog="desmatch",
+        description="Matching of desensitised short texts: from pairs of numbers to a submission.",
+        epilog="`desmatch VERB --help` tells more of a verb.",
+    )
+    parser.add_argument("--version", action="version", version=f"desmatch {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _add_data_verbs(verbs)
+    _add_stage_verbs(verbs)
+    _add_output_verbs(verbs)
+    return parser
+
+
+def _add_data_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = verbs.add_parser("run", help="the whole job: from files to a submission and a report",
+                           allow_abbrev=False)  # fmt: skip
+    _add_sources(run)
+    _add_recipe(run)
+    run.add_argument("--resume", action="store_true", help="go on with an interrupted training")
+
+    sample = verbs.add_parser("sample", help="write the toy data: train, test and unlabelled pairs")
+    sample.add_argument("--out", type=Path, required=True, help="folder to write")
+    sample.add_argument("--seed", type=int, default=0)
+
+    inspect = verbs.add_parser("inspect", help="read and check the files; print their figures")
+    inspect.add_argument("folder", type=Path, nargs="?", help="folder of contest files")
+    _add_sources(inspect)
+
+    prepare = verbs.add_parser("prepare", help="read, number and split the pairs",
+                               allow_abbrev=False)  # fmt: skip
+    _add_sources(prepare)
+    _add_recipe(prepare)
+    prepare.set_defaults(resume=False)
+
+
+def _add_stage_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    texts = {
+        "pretrain": "train jointly on all rows",
+        "finetune": "train on the labelled rows alone",
+        "pseudo-label": "go on with the model's own labels, if the recipe says so",
+    }
+    for name, text in texts.items():
+        stage = verbs.add_parser(name, help=text)
+        stage.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+        stage.add_argument("--resume", action="store_true", help="go on with an interrupted one")
+
+
+def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    predict = verbs.add_parser("predict", help="score the run's test, or any file of pairs")
+    predict.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    predict.add_argument("--test", type=Path, help="score this file instead of the run's test")
+    predict.add_argument("--out", type=Path, help="with --test: file of scores, one a line")
+    predict.set_defaults(resume=False)
+
+    export = verbs.add_parser("export", help="write the trained model for other tools")
+    export.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    export.add_argument("--to", choices=["hf"], default="hf",
+                        help="hf: a folder that transformers loads by itself")  # fmt: skip
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    _add_fold(export)
+
+    evaluate = verbs.add_parser("evaluate", help="figures of the held-out rows, or of known labels")
+    evaluate.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    evaluate.add_argument("--labels", type=Path, help="labels of the test, one a line")
+    evaluate.set_defaults(resume=False)
+
+    submit = verbs.add_parser("submit", help="write the submission and its card, or check a file")
+    submit.add_argument("run", type=Path, metavar="RUN", nargs="?", help="folder of the run")
+    submit.add_argument("--check", type=Path, metavar="FILE", help="check this submission")
+    submit.add_argument("--test", type=Path, help="with --check: the test it belongs to")
+    submit.set_defaults(resume=False)
+
+    report = verbs.add_parser("report", help="write the page of a run")
+    report.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    report.set_defaults(resume=False)
+
+    diagnose = verbs.add_parser("diagnose", help="what training did, layer by layer")
+    diagnose.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    diagnose.add_argument("--batches", type=_positive, default=8, metavar="N",
+                          help="joint batches whose gradients are averaged (8)")  # fmt: skip
+    _add_fold(diagnose)
+
+    runs = verbs.add_parser("runs", help="list runs with their figures, the best first")
+    runs.add_argument("folder", type=Path, metavar="FOLDER", nargs="?", default=Path("runs"),
+                      help="folder that the runs lie in (runs)")  # fmt: skip
+    runs.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def _add_fold(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fold", type=int, metavar="K",
+                        help="of the model that did without this fold (the first one)")  # fmt: skip
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, metavar="DIR",
+                        help="folder with train.tsv, test.tsv and, if there is one, unlabeled.tsv "
+                        "(also .tsv.gz, .jsonl, .parquet)")  # fmt: skip
+    parser.add_argument("--train", type=Path, action="append", metavar="FILE",
+                        help="labelled pairs; may be given several times")  # fmt: skip
+    parser.add_argument("--test", type=Path, metavar="FILE", help="pairs to score")
+    parser.add_argument("--unlabeled", type=Path, action="append", metavar="FILE",
+                        help="pairs without labels; may be given several times")  # fmt: skip
+    parser.add_argument("--skip-bad", action="store_true",
+                        help="keep malformed rows aside, but for the test's")  # fmt: skip
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", default="baseline", metavar="NAME",
+                        help="name of a recipe of the package, or a YAML file")  # fmt: skip
+    parser.add_argument(
+        "--init", metavar="FOLDER", help="BERT, RoFormer or NEZHA folder to start from (model.init)"
+    )
+    parser.add_argument("--reference-counts", metavar="JSON",
+                        help="token counts that align it (model.reference_counts)")  # fmt: skip
+    parser.add_argument("--folds", type=int, metavar="K",
+                        help="train K models, each without one of K folds: a score for every "
+                        "labelled row (validation.num_folds, validation.folds=all)")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    parser.epilog = (
+        "Any value of a recipe is an option too, such as --pretrain.learning_rate 1e-3; "
+        "RUN/recipe.yaml lists them all."
+    )
+
+
+def _positive(word: str) -> int:
+    if int(word) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {word}")
+    return int(word)

@@ -1,0 +1,137 @@
+"""The runs in a folder and what came out of each, the best first.
+
+Only what a run wrote of itself is read, never its data or its models, so that runs of any age, and
+runs that are still at work, can be listed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from desmatch.errors import UserError
+from desmatch.runs import CARD, STAGE, read_json
+from desmatch.stages import RECIPE, SOURCES, STAGES, read_stage_log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SHOWN_REVISION = 7
+"""Digits of a revision that tell it from the others."""
+
+FIGURES = ("expected_test_auc", "auc")
+"""What a card without a headline claims, in this order; `interval` is that of the first it has."""
+
+
+class Entry(NamedTuple):
+    """One run; what it has not come to yet is none.
+
+    Attributes:
+        name: Of its folder.
+        recipe: What the user called the recipe.
+        seed: Of all its choices.
+        figure: Which figure `auc` is, a name of the card's validation.
+        auc: The figure that the run claims.
+        interval: Where it will lie with 95 % certainty.
+        minutes: Of all stages so far.
+        revision: Of the code that made the card, its first digits.
+        state: `finished`, what is unfinished, or what was finished last.
+    """
+
+    name: str
+    recipe: str
+    seed: int
+    figure: str | None
+    auc: float | None
+    interval: tuple[float, float] | None
+    minutes: float
+    revision: str | None
+    state: str
+
+
+def read_runs(folder: Path) -> list[Entry]:
+    """Return the runs that lie in a folder, by falling AUC; those without one last, by name.
+
+    Raises:
+        UserError: There is no run, or what one says of itself cannot be read.
+    """
+    found = [path.parent for path in sorted(folder.glob(f"*/{RECIPE}"))]
+    runs = [run for run in found if (run / SOURCES).is_file()]
+    if not runs:
+        raise UserError(f"{folder}: no run in this folder; give the folder that your --out lies in")
+    return sorted(
+        map(read_run, runs), key=lambda entry: (entry.auc is None, -(entry.auc or 0), entry.name)
+    )
+
+
+def read_run(run: Path) -> Entry:
+    """Return what a run says of itself.
+
+    Raises:
+        UserError: A file of the run cannot be read.
+    """
+    card = read_json(run / CARD) if (run / CARD).is_file() else {}
+    figure, auc, interval = claimed_figure(card.get("validation", {}))
+    log = read_stage_log(run)
+    return Entry(
+        name=run.name,
+        recipe=read_json(run / SOURCES).get("recipe_name", ""),
+        seed=_seed(run / RECIPE),
+        figure=figure,
+        auc=auc,
+        interval=interval,
+        minutes=card.get("minutes", round(sum(each["minutes"] for each in log.values()), 2)),
+        revision=_short(card["revision"]) if "revision" in card else None,
+        state=_state(run, is_signed=bool(card)),
+    )
+
+
+def claimed_figure(
+    validation: dict[str, Any],
+) -> tuple[str | None, float | None, tuple[float, float] | None]:
+    """Return the name, the value and the interval of what a card claims; none where it does not."""
+    headline = validation.get("headline")
+    if headline:
+        low, high = headline["interval"]
+        return headline["name"], headline["value"], (low, high)
+    for name in FIGURES:
+        if name in validation:
+            low, high = validation["interval"]
+            return name, validation[name], (low, high)
+    return None, None, None
+
+
+def _seed(recipe: Path) -> int:
+    try:
+        return int(yaml.safe_load(recipe.read_text(encoding="utf-8"))["seed"])
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{recipe}: no recipe of a run ({error}); make the run again") from None
+
+
+def _short(revision: str) -> str:
+    digits, plus, changes = revision.partition("+")
+    return f"{digits[:SHOWN_REVISION]}{plus}{changes}"
+
+
+def _state(run: Path, *, is_signed: bool) -> str:
+    """Return `finished`, or how far a run has come."""
+    making = [*run.glob(".*.making"), *run.glob("fold-*/.*.making")]
+    if making:
+        path = max(making, key=lambda path: path.stat().st_mtime)
+        parent = "" if path.parent == run else f"{path.parent.name}/"
+        return f"{parent}{path.name.removeprefix('.').removesuffix('.making')} unfinished"
+    if is_signed:
+        return "finished"
+    done = list(_finished(run))
+    return f"{done[-1]} done" if done else "nothing done"
+
+
+def _finished(run: Path) -> Iterator[str]:
+    """Yield the finished folders of a run's stages, in the order in which they are made."""
+    numbers = sorted(int(path.name.removeprefix("fold-")) for path in run.glob("fold-*"))
+    once_a_fold = [stage.writes for stage in STAGES if stage.is_per_fold]
+    of_folds = [f"fold-{number}/{written}" for number in numbers for written in once_a_fold]
+    first, *others = (stage.writes for stage in STAGES if not stage.is_per_fold)
+    yield from (name for name in (first, *of_folds, *others) if (run / name / STAGE).is_file())
