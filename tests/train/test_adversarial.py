@@ -22,7 +22,11 @@ KINDS = ("fgm", "pgd", "awp")
 
 
 def loss_of(model, ids):
-    return model(ids, pair_cells=torch.arange(0, ids.numel(), ids.shape[1])).pair_logits.square().mean()
+    return (
+        model(ids, pair_cells=torch.arange(0, ids.numel(), ids.shape[1]))
+        .pair_logits.square()
+        .mean()
+    )
 
 
 @pytest.fixture
@@ -85,7 +89,9 @@ def test_only_ordinary_tokens_of_the_embedding_move(kind, attacked_model):
     moved = {}
 
     def watched():
-        moved.update({name: (each - before[name]).abs() for name, each in model.state_dict().items()})
+        moved.update(
+            {name: (each - before[name]).abs() for name, each in model.state_dict().items()}
+        )
         backward()
 
     build_attack(model, AdversarialConfig(kind=kind, epsilon=0.5))(watched)

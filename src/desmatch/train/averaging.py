@@ -103,8 +103,14 @@ class WeightAverage(TrainerCallback):  # type: ignore[misc]
                 for name, parameter in self.model.named_parameters():
                     parameter.copy_(own[name])
 
-    def settle(self) -> None:
-        """Give the model the average's weights for good."""
+    def settle(self, checkpoint: str | None = None) -> None:
+        """Give the model the average's weights for good: of a checkpoint, or the newest.
+
+        Raises:
+            OSError: The checkpoint has none.
+        """
+        if checkpoint is not None:
+            self.load(checkpoint)
         if self.is_there:
             _copy(self.average.module, self.model)
 
@@ -115,7 +121,7 @@ class WeightAverage(TrainerCallback):  # type: ignore[misc]
             case "swa":
                 evaluations = args.max_steps // args.eval_steps
                 number, rest = divmod(step, args.eval_steps)
-                return rest == 0 and number > evaluations - self.config.last
+                return bool(rest == 0 and number > evaluations - self.config.last)
             case _:
                 return True
 

@@ -250,7 +250,6 @@ def adamw_groups(
     free of ||eps_0||. Every matrix is then a group of its own: a resumed training measures trained
     weights, and finds as many groups as the uninterrupted one, whose rates and decays it loads.
     """
-
     named = list(_trainable_parameters(model))
     num_layers = 1 + max((_layer_of(name) for name, _ in named), default=-1)
     members: dict[AdamWKey, list[nn.Parameter]] = {}
