@@ -257,6 +257,9 @@ class TrainingConfig:
     """Layers of heat's decoder, 1 or 2."""
     mlm_probability: float = 0.15
     """Share of the tokens that are predicted; 0: labels only."""
+    mask_unit: Literal["token", "ngram", "word"] = "token"
+    """What is predicted together: tokens one by one, n-grams of 1 to 3, or words: neighbours with
+    a high mutual information."""
     swap_probability: float = 0.5
     """Chance that the two texts of a pair change places in a pass."""
     label_weight: float = 1.0
