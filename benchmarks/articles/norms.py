@@ -29,9 +29,9 @@ from desmatch.evaluate import Scored, read_scored
 from desmatch.metrics.intervals import Interval, weighted_auc
 from desmatch.metrics.roc import roc_auc
 from desmatch.pipeline import execute
-from desmatch.predict import VALIDATION
 from desmatch.prepare import find_sources
 from desmatch.recipe import load_recipe, recipe_path
+from desmatch.runs import VALIDATION
 from desmatch.stages import Run
 
 if TYPE_CHECKING:

@@ -89,6 +89,12 @@ def models_text(recipe: Recipe) -> str:
     )
 
 
+def public_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a card without rows of the data, which are not a contestant's to publish."""
+    validation = {name: value for name, value in card["validation"].items() if name != "hardest"}
+    return {**card, "validation": validation}
+
+
 def _claims(
     figures: Mapping[str, Any],
     validation: Mapping[str, Any],

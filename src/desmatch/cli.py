@@ -172,7 +172,7 @@ def _export(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from desmatch.console import describe_figures
     from desmatch.evaluate import figures_on_labels
-    from desmatch.predict import TEST
+    from desmatch.runs import TEST
     from desmatch.stages import load_run
 
     run = load_run(options.run)

@@ -1,4 +1,4 @@
-"""Figures of the held-out rows: what a run may claim, and how sure it is.
+"""Figures of the held-out rows: what a run may claim, how sure it is, and where it is weak.
 
 Shapes: B held-out rows.
 """
@@ -10,35 +10,63 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.special import expit
 
+from desmatch.claim import RandomRows, expected_test_figures, headline
 from desmatch.errors import UserError
+from desmatch.hardest import hardest_rows
 from desmatch.metrics.calibration import brier_score_loss, expected_calibration_error, log_loss
-from desmatch.metrics.intervals import bootstrap_auc, prediction_interval
-from desmatch.metrics.roc import roc_auc
-from desmatch.runs import generator
+from desmatch.metrics.cross_fit import can_cross_fit, halve
+from desmatch.metrics.intervals import bootstrap_auc, effective_rows, prediction_interval
+from desmatch.metrics.recalibration import calibration_figures
+from desmatch.metrics.roc import pr_auc, roc_auc
+from desmatch.metrics.slices import quantile_slices, slice_figures, value_slices
+from desmatch.metrics.threshold import FIGURES, cross_fitted_decision
+from desmatch.runs import RANDOM_ROWS, TEST, VALIDATION, generator
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from desmatch.metrics.slices import RowSlice
+    from desmatch.prepare import Prepared
     from desmatch.recipe import Recipe
+
+SLICED = ("length", "overlap", "oov_share", "rarest_count")
+"""Features whose quantiles part the rows."""
 
 
 class Scored(NamedTuple):
     """Held-out rows with their scores.
 
     Attributes:
+        row: (B,), place among the labelled rows.
+        fold: (B,), the fold a row was held out with.
         labels: (B,), 0 or 1.
-        scores: (B,), by the weights that are kept.
-        honest_scores: (B,), by weights that were not chosen on the row itself.
         groups: (B,), components of the query graph.
+        weights: (B,), density of the test over that of the labelled rows, mean about 1.
+        forward: (B,), logit by the weights that are kept, `a` before `b`.
+        backward: (B,), the same, `b` before `a`.
+        scores: (B,), by the weights that are kept, the mean of both orders.
+        honest_scores: (B,), by weights that were not chosen on the row itself.
     """
 
+    row: NDArray[np.int64]
+    fold: NDArray[np.int32]
     labels: NDArray[np.int8]
+    groups: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    forward: NDArray[np.float64]
+    backward: NDArray[np.float64]
     scores: NDArray[np.float64]
     honest_scores: NDArray[np.float64]
-    groups: NDArray[np.int64]
+
+
+COLUMNS = ("row", "fold", "label", "group", "weight", "logit_forward", "logit_backward", "score",
+           "honest_score")  # fmt: skip
+"""The columns of `Scored`, in its order."""
 
 
 def read_column(path: Path, name: str) -> NDArray[Any]:
@@ -54,31 +82,12 @@ def read_column(path: Path, name: str) -> NDArray[Any]:
 
 
 def read_scored(path: Path) -> Scored:
-    """Read the validation's predictions."""
-    return Scored(
-        labels=read_column(path, "label"),
-        scores=read_column(path, "score"),
-        honest_scores=read_column(path, "honest_score"),
-        groups=read_column(path, "group"),
-    )
+    """Read the validation's predictions.
 
-
-class RandomRows(NamedTuple):
-    """Rows held out on their own, with scores of weights that were not chosen on them.
-
-    Attributes:
-        labels: (B,), 0 or 1.
-        scores: (B,).
-        groups: (B,), components of the query graph.
-        has_known_query: (B,), whether the row shares a text with a row that trained.
-        known_share: Share of the test's rows for which this holds.
+    Raises:
+        UserError: The file is missing, broken, or of an older version.
     """
-
-    labels: NDArray[np.int8]
-    scores: NDArray[np.float64]
-    groups: NDArray[np.int64]
-    has_known_query: NDArray[np.bool_]
-    known_share: float
+    return Scored(*(read_column(path, name) for name in COLUMNS))
 
 
 def read_random_rows(path: Path, test: Path) -> RandomRows | None:
@@ -91,71 +100,181 @@ def read_random_rows(path: Path, test: Path) -> RandomRows | None:
         groups=read_column(path, "group"),
         has_known_query=read_column(path, "has_known_query"),
         known_share=float(read_column(test, "has_known_query").mean()),
+        weights=read_column(path, "weight"),
     )
 
 
-def expected_test_figures(rows: RandomRows, recipe: Recipe, *, test_size: int) -> dict[str, Any]:
-    """Return what the test will show if it was split off row by row.
+def evaluate_run(prepared: Prepared, recipe: Recipe, predictions: Path) -> dict[str, Any]:
+    """Return all figures of a run's predictions: the claim, the slices and the hardest rows.
 
-    Rows with a known query and rows without one count for as much as in the test
-    (post-stratification), whatever their share among the rows held out.
+    Args:
+        prepared: The data the predictions are of.
+        recipe: Its seed and its number of bootstrap samples are used.
+        predictions: The folder of the predictions.
 
-    `prepare` has seen to it that the rows show both labels, and both rows with a known query and
-    without one.
+    Raises:
+        UserError: A file is missing or broken.
     """
-    known = rows.has_known_query
-    share = float(known.mean())
-    weights = np.where(known, rows.known_share / share, (1 - rows.known_share) / (1 - share))
-    interval = prediction_interval(
-        rows.labels,
-        rows.scores,
-        rows.groups,
-        test_size=test_size,
-        weights=weights,
-        rng=generator(recipe.seed, "random rows' bootstrap"),
-        num_samples=recipe.validation.num_bootstraps,
+    scored = read_scored(predictions / VALIDATION)
+    random_rows = read_random_rows(predictions / RANDOM_ROWS, predictions / TEST)
+    features = prepared.row_features("train")
+    figures = validation_figures(
+        scored,
+        recipe,
+        test_size=len(prepared.rows["test"]),
+        drift=prepared.figures["drift"],
+        random_rows=random_rows,
     )
+    of_rows = {name: values[scored.row] for name, values in features.items()}
     return {
-        "expected_test_auc": roc_auc(rows.labels, rows.scores, weights),
-        "interval": [*interval],
-        "random_rows": len(known),
-        "random_rows_with_known_query": int(known.sum()),
-        "test_share_with_known_query": rows.known_share,
+        **figures,
+        "slices": sliced_figures(scored, of_rows, recipe, random_rows=random_rows),
+        "order": order_figures(scored),
+        "hardest": hardest_rows(prepared, scored.row, scored.fold, scored.honest_scores),
     }
 
 
 def validation_figures(
-    scored: Scored, recipe: Recipe, *, test_size: int, random_rows: RandomRows | None = None
+    scored: Scored,
+    recipe: Recipe,
+    *,
+    test_size: int,
+    drift: Mapping[str, Any],
+    random_rows: RandomRows | None = None,
 ) -> dict[str, Any]:
-    """Return the card's validation figures.
+    """Return what is measured on the held-out rows as a whole, and what it claims of the test.
 
-    `auc` is of the honest scores; `interval` is where the AUC of a test of `test_size` rows will
-    lie with 95 % certainty, if that test is drawn like the validation: it holds the sampling
-    errors of both. `validation_interval` holds the validation's alone. Where rows were held out at
-    random too, `interval` is that of `expected_test_auc`, for a test whose queries are known as
-    often as they really are; `auc` stays that of rows with unknown queries alone.
+    `auc` is of the honest scores, `weighted_auc` of the same with rows like the test's counting for
+    more, and `expected_test_auc` of the rows held out one by one. Each has the interval in which
+    the AUC of a test of `test_size` rows will lie with 95 % certainty if it is the right one;
+    `headline` says which one is, and `interval` is the headline's. `validation_interval` holds the
+    sampling error of the validation alone.
+
+    Args:
+        scored: Rows held out by components.
+        recipe: Its seed and its number of bootstrap samples are used.
+        test_size: Rows of the test.
+        drift: `auc` and `interval` of telling test and labelled rows apart.
+        random_rows: Rows held out one by one, where there are some.
     """
+    figures = auc_figures(scored, recipe, test_size=test_size)
+    if random_rows is not None:
+        figures |= expected_test_figures(random_rows, recipe, drift, test_size=test_size)
+    recommended = headline(figures, drift)
+    labels, probs = scored.labels, scored.honest_scores
+    return {
+        "headline": recommended,
+        **figures,
+        "interval": recommended["interval"],
+        "auc_of_kept_weights": roc_auc(labels, scored.scores),
+        "pr_auc": pr_auc(labels, probs),
+        "rows": len(labels),
+        "components": len(np.unique(scored.groups)),
+        "positives": float(labels.mean()),
+        "log_loss": log_loss(labels, probs),
+        "brier": brier_score_loss(labels, probs),
+        "calibration_error": expected_calibration_error(labels, probs),
+        "test_size": test_size,
+        "folds": fold_figures(scored),
+        **cross_fitted_figures(scored, recipe),
+    }
+
+
+def auc_figures(scored: Scored, recipe: Recipe, *, test_size: int) -> dict[str, Any]:
+    """Return plain and weighted AUC with their intervals."""
     rng = generator(recipe.seed, "bootstrap")
     num_samples = recipe.validation.num_bootstraps
     arrays = (scored.labels, scored.honest_scores, scored.groups)
-    around_test = prediction_interval(
-        *arrays, test_size=test_size, rng=rng, num_samples=num_samples
+    of_test, weighted = (
+        prediction_interval(
+            *arrays, test_size=test_size, weights=weights, rng=rng, num_samples=num_samples
+        )
+        for weights in (None, scored.weights)
     )
-    around_validation = bootstrap_auc(*arrays, rng=rng, num_samples=num_samples)
+    of_validation = bootstrap_auc(*arrays, rng=rng, num_samples=num_samples)
     return {
-        "auc": roc_auc(scored.labels, scored.honest_scores),
-        "interval": [*around_test],
-        "validation_interval": [*around_validation],
-        "auc_of_kept_weights": roc_auc(scored.labels, scored.scores),
-        "rows": len(scored.labels),
-        "components": len(np.unique(scored.groups)),
-        "positives": float(scored.labels.mean()),
-        "log_loss": log_loss(scored.labels, scored.honest_scores),
-        "brier": brier_score_loss(scored.labels, scored.honest_scores),
-        "calibration_error": expected_calibration_error(scored.labels, scored.honest_scores),
-        "test_size": test_size,
-        **(expected_test_figures(random_rows, recipe, test_size=test_size) if random_rows else {}),
+        "auc": roc_auc(*arrays[:2]),
+        "test_interval": [*of_test],
+        "validation_interval": [*of_validation],
+        "weighted_auc": roc_auc(*arrays[:2], scored.weights),
+        "weighted_interval": [*weighted],
+        "effective_rows": effective_rows(scored.weights),
     }
+
+
+def fold_figures(scored: Scored) -> list[dict[str, Any]]:
+    """Return rows and AUC of each fold; no AUC where a label is missing."""
+    folds = []
+    for fold in np.unique(scored.fold):
+        labels, scores = (
+            each[scored.fold == fold] for each in (scored.labels, scored.honest_scores)
+        )
+        auc = roc_auc(labels, scores) if len(np.unique(labels)) == 2 else None
+        folds.append({"fold": int(fold), "rows": len(labels), "auc": auc})
+    return folds
+
+
+def cross_fitted_figures(scored: Scored, recipe: Recipe) -> dict[str, Any]:
+    """Return thresholds and calibration, fitted on other rows than they are judged on.
+
+    Parts are the folds, or halves of the components where one fold is held out; both figures are
+    none where the rows outside a part lack a label.
+    """
+    labels, scores = scored.labels, scored.honest_scores
+    parts: NDArray[Any] = scored.fold
+    if len(np.unique(parts)) < 2:
+        parts = halve(scored.groups, rng=generator(recipe.seed, "halves"))
+    if not can_cross_fit(labels, parts):
+        return {"threshold": None, "calibration": None}
+    decisions = {name: cross_fitted_decision(labels, scores, parts, name) for name in FIGURES}
+    return {
+        "threshold": {name: decision._asdict() for name, decision in decisions.items()},
+        "calibration": calibration_figures(labels, scores, parts),
+    }
+
+
+def order_figures(scored: Scored) -> dict[str, float]:
+    """Return how much it matters which text of a pair is read first, by the kept weights."""
+    forward, backward = expit(scored.forward), expit(scored.backward)
+    return {
+        "mean_difference": float(np.abs(forward - backward).mean()),
+        "decision_flips": float(((forward >= 0.5) != (backward >= 0.5)).mean()),
+        "auc_forward": roc_auc(scored.labels, forward),
+        "auc_backward": roc_auc(scored.labels, backward),
+        "auc_mean": roc_auc(scored.labels, scored.scores),
+    }
+
+
+def sliced_figures(
+    scored: Scored,
+    features: Mapping[str, NDArray[np.float64]],
+    recipe: Recipe,
+    *,
+    random_rows: RandomRows | None = None,
+) -> list[dict[str, Any]]:
+    """Return the figures of parts of the held-out rows, by what they are like.
+
+    Args:
+        scored: Rows held out by components.
+        features: Name to (B,), of the same rows.
+        recipe: Its seed is used.
+        random_rows: Parted by whether a row has a known query.
+    """
+    rng = generator(recipe.seed, "slices")
+    slices: list[RowSlice] = []
+    for name in SLICED:
+        slices += quantile_slices(name, features[name])
+    slices += value_slices("is_same_bag", features["is_same_bag"] == 1)
+    difference = np.abs(expit(scored.forward) - expit(scored.backward))
+    slices += quantile_slices("order_difference", difference)
+    slices += value_slices("fold", scored.fold)
+    found = slice_figures(slices, scored.labels, scored.honest_scores, scored.groups, rng=rng)
+    if random_rows is not None:
+        known = value_slices("has_known_query", random_rows.has_known_query)
+        found += slice_figures(
+            known, random_rows.labels, random_rows.scores, random_rows.groups, rng=rng
+        )
+    return found
 
 
 def read_labels(path: Path, *, expected_rows: int) -> NDArray[np.int8]:

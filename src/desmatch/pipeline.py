@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from desmatch.card import METRICS, build_card
+from desmatch.card import METRICS, build_card, public_card
 from desmatch.errors import UserError
-from desmatch.evaluate import read_column, read_random_rows, read_scored, validation_figures
-from desmatch.predict import RANDOM_ROWS, TEST, VALIDATION, predict_run
+from desmatch.evaluate import evaluate_run, read_column, read_scored
+from desmatch.predict import predict_run
 from desmatch.prepare import ROLES, prepare
 from desmatch.report.page import ReportContent, write_report
-from desmatch.runs import CARD, StageFolder, fold_name, read_json, write_json
+from desmatch.runs import CARD, TEST, VALIDATION, StageFolder, fold_name, read_json, write_json
 from desmatch.stages import (
     STAGE_LOG,
     Run,
@@ -63,14 +63,8 @@ def _predict(run: Run, stage: StageFolder) -> None:
 
 
 def _evaluate(run: Run, stage: StageFolder) -> None:
-    predictions = run.folder / "predictions"
-    scored = read_scored(predictions / VALIDATION)
-    random_rows = read_random_rows(predictions / RANDOM_ROWS, predictions / TEST)
-    test_size = len(run.prepared.rows["test"])
     with stage.finish() as folder:
-        figures = validation_figures(
-            scored, run.recipe, test_size=test_size, random_rows=random_rows
-        )
+        figures = evaluate_run(run.prepared, run.recipe, run.folder / "predictions")
         write_json(folder / METRICS, figures)
 
 
@@ -79,7 +73,7 @@ def _submit(run: Run, stage: StageFolder) -> None:
     with stage.finish() as folder:
         write_submission(folder, scores, expected_rows=len(run.prepared.rows["test"]))
         card = build_card(run.folder, run.recipe, recipe_name=run.recipe_name, command=run.command)
-        write_json(folder / CARD, card)
+        write_json(folder / CARD, public_card(card))
     write_json(run.folder / CARD, card)
 
 

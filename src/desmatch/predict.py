@@ -18,7 +18,7 @@ from desmatch.metrics.roc import roc_auc
 from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.prepare import Prepared, column, has_known_query
-from desmatch.runs import atomic_write, fold_name, generator
+from desmatch.runs import RANDOM_ROWS, TEST, VALIDATION, atomic_write, fold_name, generator
 from desmatch.train.trainer import read_evaluations, set_threads
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from desmatch.recipe import Recipe
-
-TEST = "test.parquet"
-VALIDATION = "validation.parquet"
-RANDOM_ROWS = "random.parquet"
 
 
 def predict_run(
