@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -103,6 +104,21 @@ def test_inspect_prints_the_figures_of_the_data(capsys, sample_folder):
     text = capsys.readouterr().out
     assert "train            300" in text
     assert "components, the largest of" in text
+    assert "told apart with AUC" in text
+    assert "test rows with a query of the labelled pairs" in text
+
+
+def test_inspect_names_contradicting_rows_by_file_and_line(capsys, sample_folder, tmp_path):
+    train = tmp_path / "train.tsv"
+    rows = (sample_folder / "train.tsv").read_text()
+    train.write_text(rows + "x\ty\t1\ny\tz\t1\nx\tz\t0\nz\ty\t0\n")
+    words = ["inspect", "--train", str(train), "--test", str(sample_folder / "test.tsv")]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert f"{train}:304 against line 302" in text
+    assert f"{train}:303 against line 301, line 302" in text
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["graph"]["contradicting_rows"] == 2
 
 
 def test_predict_and_check_a_submission_of_any_file(capsys, finished_run, sample_folder, tmp_path):

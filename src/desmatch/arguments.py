@@ -40,9 +40,12 @@ def _add_data_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) 
     sample.add_argument("--out", type=Path, required=True, help="folder to write")
     sample.add_argument("--seed", type=int, default=0)
 
-    inspect = verbs.add_parser("inspect", help="read and check the files; print their figures")
+    inspect = verbs.add_parser(
+        "inspect", help="read and check the files; what their graph and their test are like"
+    )
     inspect.add_argument("folder", type=Path, nargs="?", help="folder of contest files")
     _add_sources(inspect)
+    inspect.add_argument("--json", action="store_true", help="print all figures as JSON")
 
     prepare = verbs.add_parser("prepare", help="read, number and split the pairs",
                                allow_abbrev=False)  # fmt: skip

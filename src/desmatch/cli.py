@@ -142,7 +142,8 @@ def _inspect(options: argparse.Namespace) -> None:
     options.data = options.data or options.folder
     with TemporaryDirectory() as folder:
         prepare(_sources(options), Recipe(), Path(folder), skip_bad=options.skip_bad)
-        print(describe_data(read_json(Path(folder) / FIGURES)))
+        figures = read_json(Path(folder) / FIGURES)
+    print(json.dumps(figures, indent=2) if options.json else describe_data(figures))
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -13,18 +13,64 @@ def describe_data(figures: Mapping[str, Any]) -> str:
     """Return the figures of the prepared data as a table and sentences."""
     head = f"{'role':<10} {'rows':>9} {'texts':>9} {'positive':>9} {'OOV':>7} {'mean ids':>9}"
     lines = [head, *(_file_line(each) for each in figures["data"])]
-    graph, vocabulary = figures["graph"], figures["vocabulary"]
+    vocabulary = figures["vocabulary"]
     lines += [
         "",
         f"{vocabulary['distinct_ids']} distinct ids, {vocabulary['kept_ids']} of them frequent "
         "enough for a row of their own",
-        f"query graph of the labelled pairs: {graph['components']} components, the largest of "
-        f"{graph['largest']} pairs; {graph['repeated_rows']} repeated rows",
-        f"test rows with a query of the labelled pairs: {graph['test_rows_with_known_query']}, "
-        f"with two: {graph['test_rows_with_both_known']}",
-        *(f"warning: {warning}" for warning in figures["warnings"]),
+        "",
+        *_graph_lines(figures["graph"], num_test=figures["data"][1]["rows"]),
+        "",
+        *_drift_lines(figures["drift"]),
+        *(f"\nwarning: {warning}" for warning in figures["warnings"]),
     ]
     return "\n".join(lines)
+
+
+def _graph_lines(graph: Mapping[str, Any], *, num_test: int) -> list[str]:
+    sizes = graph["components_by_size"]
+    touched, both = graph["test_rows_with_known_query"], graph["test_rows_with_both_known"]
+    examples = graph["examples"]
+    return [
+        f"query graph of the labelled pairs: {graph['texts']} texts, {graph['components']} "
+        f"components, the largest of {graph['largest']} pairs",
+        "  components by pairs: " + ", ".join(f"{size}: {sizes[size]}" for size in sizes),
+        *(f"  hub: text {hub['side']} of {hub['place']}, in {hub['rows']} pairs, "
+          f"{hub['positives']:.0%} positive" for hub in graph["hubs"]),
+        f"repeated rows: {graph['repeated_rows']}",
+        *_example_lines(examples["repeated"], "is"),
+        f"rows whose pair has the other label elsewhere: {graph['contradicting_rows']}",
+        *_example_lines(examples["contradicting"], "against"),
+        f"further rows of label 0 whose texts others make equal: {graph['rows_against_closure']}",
+        *_example_lines(examples["against_closure"], "against"),
+        f"test rows with a query of the labelled pairs: {touched} of {num_test}; both texts: "
+        f"{both}, one: {graph['test_rows_with_one_known']}, none: {num_test - touched}",
+        f"test rows whose pair is labelled: {graph['test_rows_of_known_pair']}; whose label "
+        f"follows by closure: {graph['test_rows_that_follow']}",
+        *_example_lines(examples["known_in_test"], "is"),
+    ]  # fmt: skip
+
+
+def _example_lines(examples: list[list[str]], verb: str) -> list[str]:
+    """Name rows beside others; of those in the same file the line is enough."""
+    lines = []
+    for first, *others in examples:
+        file = first.rpartition(":")[0]
+        short = [other.replace(f"{file}:", "line ", 1) for other in others]
+        lines.append(f"  {first} {verb} {', '.join(short) or 'itself'}")
+    return lines
+
+
+def _drift_lines(drift: Mapping[str, Any]) -> list[str]:
+    low, high = drift["interval"]
+    return [
+        f"test against labelled rows: told apart with AUC {drift['auc']:.3f} ({low:.3f} to "
+        f"{high:.3f}; 0.5: not at all); weights leave {drift['effective_share']:.0%} of the rows",
+        f"  {'feature':<18} {'AUC':>6} {'labelled':>10} {'test':>10} {'importance':>10}",
+        *(f"  {each['name']:<18} {each['auc']:>6.3f} {each['labelled_mean']:>10.3f} "
+          f"{each['test_mean']:>10.3f} {each['importance']:>10.3f}"
+          for each in drift["features"]),
+    ]  # fmt: skip
 
 
 def _file_line(each: Mapping[str, Any]) -> str:

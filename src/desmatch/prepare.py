@@ -25,6 +25,9 @@ from desmatch.data.vocabulary import EncodedPairs, Vocabulary, count_ids, fit_vo
 from desmatch.errors import UserError
 from desmatch.inspection import (
     REJECTED,
+    LabelledRows,
+    Places,
+    RowsToScore,
     data_warnings,
     drift_figures,
     file_figures,
@@ -170,16 +173,7 @@ def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = 
     graph = build_graph(numbers[0], numbers[1])
     labels = np.asarray(column(rows["train"], "label"))
     folds = _split(graph, labels, recipe)
-    fold = hold_out_rows(
-        folds.fold,
-        share=recipe.validation.random_share,
-        rng=generator(recipe.seed, "random rows"),
-    )
-    for held_out in range(recipe.validation.num_folds):
-        _require_both_labels(fold, labels, held_out)
-    if recipe.validation.random_share:
-        for held_out in (CUT, *range(recipe.validation.num_folds)):  # CUT: every fold trains
-            _require_both_kinds(graph, fold, labels, held_out)
+    fold = _hold_out(graph, folds, labels, recipe)
     drift = _drift(rows, vocabulary, counts, generator(recipe.seed, "drift"))
     for name, values in (("fold", fold), ("group", folds.group), ("weight", drift.weights)):
         rows["train"] = rows["train"].add_column(name, values)
@@ -194,7 +188,11 @@ def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = 
             file_figures(role, paths, rows[role], vocabulary)
             for role, paths in sources.by_role().items()
         ],
-        "graph": graph_figures(graph, folds, numbers[2], numbers[3]),
+        "graph": graph_figures(
+            LabelledRows(graph, labels, Places.of(rows["train"], sources.train)),
+            RowsToScore(numbers[2], numbers[3], Places.of(rows["test"], [sources.test])),
+            folds,
+        ),
         "drift": drift_figures(drift, rng=generator(recipe.seed, "drift interval")),
         "vocabulary": {"distinct_ids": len(counts), "kept_ids": len(vocabulary.ids)},
         "rejected_rows": len(rejected),
@@ -244,6 +242,23 @@ def _split(graph: QueryGraph, labels: NDArray[np.int8], recipe: Recipe) -> Folds
         raise UserError(
             f"train: {error}; give more rows, or set --validation.num_folds lower"
         ) from None
+
+
+def _hold_out(
+    graph: QueryGraph, folds: Folds, labels: NDArray[np.int8], recipe: Recipe
+) -> NDArray[np.int32]:
+    """Return the fold of each row, RANDOM where it is held out on its own, after some checks."""
+    fold = hold_out_rows(
+        folds.fold,
+        share=recipe.validation.random_share,
+        rng=generator(recipe.seed, "random rows"),
+    )
+    for held_out in range(recipe.validation.num_folds):
+        _require_both_labels(fold, labels, held_out)
+    if recipe.validation.random_share:
+        for held_out in (CUT, *range(recipe.validation.num_folds)):  # CUT: every fold trains
+            _require_both_kinds(graph, fold, labels, held_out)
+    return fold
 
 
 def _require_both_labels(fold: NDArray[np.int32], labels: NDArray[np.int8], held_out: int) -> None:

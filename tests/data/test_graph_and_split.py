@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from desmatch.data.graph import build_graph, number_texts, repeated_rows
+from desmatch.data.graph import build_graph, find_repeats, number_texts, pair_keys
 from desmatch.data.split import CUT, RANDOM, assign_folds, hold_out_rows
 
 edges = st.lists(st.tuples(st.integers(0, 25), st.integers(0, 25)), min_size=12, max_size=60)
@@ -46,8 +46,24 @@ def test_texts_have_the_same_number_in_all_columns():
     assert second[1] not in first
 
 
-def test_repeated_rows_are_counted_in_both_orders():
-    assert repeated_rows(as_graph([(0, 1), (1, 0), (0, 1), (1, 2)])) == 2
+@given(edges, st.integers(0, 5))
+def test_repeats_and_contradictions_are_those_of_a_loop(pairs, seed):
+    labels = np.random.default_rng(seed).integers(0, 2, len(pairs)).astype(np.int8)
+    repeats = find_repeats(as_graph(pairs), labels)
+    sets = [frozenset(pair) for pair in pairs]
+    for row, pair in enumerate(sets):
+        alike = [k for k, other in enumerate(sets) if other == pair]
+        assert repeats.first[row] == min(k for k in alike if labels[k] == labels[row])
+        assert repeats.other[row] == min((k for k in alike if labels[k] != labels[row]), default=-1)
+    assert repeats.repeats.sum() == len(pairs) - len(set(zip(sets, labels, strict=True)))
+
+
+@given(edges)
+def test_keys_name_a_pair_in_either_order(pairs):
+    a, b = np.array(pairs).T
+    keys = pair_keys(a, b, 26)
+    np.testing.assert_array_equal(keys, pair_keys(b, a, 26))
+    assert len(set(keys.tolist())) == len({frozenset(pair) for pair in pairs})
 
 
 @settings(deadline=None)

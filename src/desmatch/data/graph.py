@@ -60,7 +60,36 @@ def build_graph(a: NDArray[np.int64], b: NDArray[np.int64]) -> QueryGraph:
     return QueryGraph(a, b, component.astype(np.int32))
 
 
-def repeated_rows(graph: QueryGraph) -> int:
-    """Count the rows that repeat an earlier pair, in either order."""
-    low, high = np.minimum(graph.a, graph.b), np.maximum(graph.a, graph.b)
-    return len(low) - len(np.unique(low * graph.num_texts + high))
+def pair_keys(a: NDArray[np.int64], b: NDArray[np.int64], num_texts: int) -> NDArray[np.int64]:
+    """(B,), one number for each pair of texts, the same in either order: low * num_texts + high."""
+    low, high = np.minimum(a, b).astype(np.int64), np.maximum(a, b).astype(np.int64)
+    keys: NDArray[np.int64] = low * num_texts + high
+    return keys
+
+
+class RowsOfOnePair(NamedTuple):
+    """Rows that hold the same two texts as others, in either order.
+
+    Attributes:
+        first: (B,), the first row with the same pair and label; itself where there is none before.
+        other: (B,), the first row with the same pair and the other label, or -1.
+    """
+
+    first: NDArray[np.int64]
+    other: NDArray[np.int64]
+
+    @property
+    def repeats(self) -> NDArray[np.bool_]:
+        """(B,), whether a row repeats an earlier one with its label."""
+        mask: NDArray[np.bool_] = self.first != np.arange(len(self.first))
+        return mask
+
+
+def find_repeats(graph: QueryGraph, labels: NDArray[np.int8]) -> RowsOfOnePair:
+    """Find the rows that repeat or contradict others directly."""
+    keys = 2 * pair_keys(graph.a, graph.b, graph.num_texts) + labels
+    distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    opposite = np.minimum(np.searchsorted(distinct, distinct ^ 1), len(distinct) - 1)
+    has_opposite = distinct[opposite] == distinct ^ 1
+    other = np.where(has_opposite, first[opposite], -1)
+    return RowsOfOnePair(first[inverse], other[inverse])
