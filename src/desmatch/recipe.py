@@ -176,6 +176,46 @@ class AmosConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdversarialConfig:
+    """A second pass of every batch at weights that were moved against the loss."""
+
+    kind: Literal["none", "fgm", "pgd", "awp"] = "none"
+    """FGM: the token embedding, once; PGD: in several steps; AWP: all matrices of the layers."""
+    epsilon: float = 0.25
+    """How far: of the embedding's gradient direction; for AWP the share of a matrix's length."""
+    step_size: float = 0.1
+    """Of each of PGD's steps."""
+    num_steps: int = 3
+    """PGD's steps."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        for name in ("epsilon", "step_size"):
+            _require(getattr(self, name) > 0, f"adversarial.{name}", getattr(self, name), "above 0")
+        _require(self.num_steps >= 1, "adversarial.num_steps", self.num_steps, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageConfig:
+    """An average of the weights along the way, which leaves the stage in their place."""
+
+    kind: Literal["none", "ema", "swa", "lookahead"] = "none"
+    """EMA: of all steps; SWA: of the last evaluations; Lookahead: half a way, now and then."""
+    decay: float = 0.999
+    """EMA's decay a step."""
+    last: int = 4
+    """Evaluations that SWA averages."""
+    every: int = 5
+    """Steps between Lookahead's."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        _require(0 < self.decay < 1, "average.decay", self.decay, "in (0, 1)")
+        for name in ("last", "every"):
+            _require(getattr(self, name) >= 1, f"average.{name}", getattr(self, name), "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """One training stage."""
 
@@ -217,10 +257,25 @@ class TrainingConfig:
     """Layers of heat's decoder, 1 or 2."""
     mlm_probability: float = 0.15
     """Share of the tokens that are predicted; 0: labels only."""
+    mask_unit: Literal["token", "ngram", "word"] = "token"
+    """What is predicted together: tokens one by one, n-grams of 1 to 3, or words: neighbours with
+    a high mutual information."""
     swap_probability: float = 0.5
     """Chance that the two texts of a pair change places in a pass."""
     label_weight: float = 1.0
     """Weight of a label token's loss beside a masked token's."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from layer to layer, from the heads down to the embedding."""
+    label_smoothing: float = 0.0
+    """Share of a label that is spread over both; of the stage on labels alone."""
+    r_drop_weight: float = 0.0
+    """Weight of the divergence of two passes with different dropout; 0: one pass."""
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+    """A second pass at weights moved against the loss."""
+    average: AverageConfig = field(default_factory=AverageConfig)
+    """The average of the weights that leaves the stage in their place."""
+    early_stopping_patience: int = 0
+    """Evaluations without a better AUC after which the stage ends; 0: never."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
@@ -233,6 +288,12 @@ class TrainingConfig:
             _require(value is None or 0 <= value < 1, name, value, "a share in [0, 1)")
         for name in ("learning_rate", "max_grad_norm"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        _require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "in (0, 1]")
+        smoothing, patience = self.label_smoothing, self.early_stopping_patience
+        _require(0 <= smoothing < 1, "label_smoothing", smoothing, "a share in [0, 1)")
+        _require(self.r_drop_weight >= 0, "r_drop_weight", self.r_drop_weight, "0 or more")
+        is_sound = patience == 0 or (patience > 0 and self.keep == "best")
+        _require(is_sound, "early_stopping_patience", patience, "0, or more with keep best")
         layers, share = self.num_heat_layers, self.mlm_probability
         _require(layers in (1, 2), "num_heat_layers", layers, "1 or 2")
         has_tokens = self.objective == "mlm" or share > 0

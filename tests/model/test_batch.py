@@ -103,6 +103,23 @@ def test_masked_labels_are_the_tokens_that_were_there():
     assert noisy["masked_labels"].tolist() == tokens.tolist()
 
 
+@pytest.mark.parametrize("unit", ["token", "ngram", "word"])
+def test_every_unit_of_masking_hides_about_its_share(unit):
+    rng = np.random.default_rng(0)
+    texts = rng.integers(7, 38, (400, 2, 12))
+    texts[::4, :, 4:6] = (38, 39)  # the one word there is
+    rows = TrainingRows(
+        encode_lists([(a.tolist(), b.tolist()) for a, b in texts]), np.zeros(400, np.int8)
+    )
+    config = TrainingConfig(batch_size=400, num_evaluations=1, mask_unit=unit, mlm_probability=0.2)
+    batch = TrainingBatches(rows, config, Vocabularies(7, 40), seed=5, stage="pretrained")[0]
+    labels = batch["masked_labels"]
+    assert len(labels) == pytest.approx(0.2 * texts.size, rel=0.1)
+    first = torch.nonzero(labels == 38).flatten()
+    is_whole = labels[(first + 1).clamp_max(len(labels) - 1)] == 39
+    assert is_whole.all() == (unit == "word")
+
+
 def test_a_batch_is_a_function_of_seed_stage_and_step():
     first, second = batches(), batches()
     for step in range(6):

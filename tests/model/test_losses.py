@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from desmatch.model.losses import joint_loss, label_logits, label_loss
+from desmatch.model.losses import joint_loss, label_logits, label_loss, symmetric_divergence
 from desmatch.schema import Special
 
 
@@ -96,3 +96,22 @@ def test_losses_of_bf16_logits_are_taken_in_fp32():
     expected = joint_loss(rounded[0].float(), masked_labels, rounded[1].float(), pair_labels)
     torch.testing.assert_close(loss, expected, atol=0, rtol=0)
     assert loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_smoothing_mixes_the_label_with_both_labels(smoothing):
+    _, _, pairs, labels = draw()
+    log_probs = label_logits(pairs).log_softmax(-1)
+    target = (1 - smoothing) * F.one_hot(labels, 2) + smoothing / 2
+    expected = -(target * log_probs).sum(-1).mean()
+    torch.testing.assert_close(label_loss(pairs, labels, smoothing=smoothing), expected)
+
+
+def test_the_divergence_is_the_mean_of_both_kullback_leibler_divergences():
+    first, second = draw()[2][:, :2], draw(num_pairs=3, vocab_size=13)[2][:, :2]
+    p, q = first.log_softmax(-1), second.log_softmax(-1)
+    both = (F.kl_div(q, p, reduction="batchmean", log_target=True)
+            + F.kl_div(p, q, reduction="batchmean", log_target=True))  # fmt: skip
+    torch.testing.assert_close(symmetric_divergence(first, second), both / 2)
+    assert symmetric_divergence(first, first).item() == 0
+    assert symmetric_divergence(first[:0], second[:0]).item() == 0

@@ -587,3 +587,19 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(config, tmp_path):
     train(resumed, mlm_loss, restored[0], range(7, 20), restored[1])
     for there, here in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(there, here)
+
+
+def test_rates_fall_from_the_heads_to_the_embedding(tiny_model):
+    groups = adamw_groups(tiny_model, learning_rate=1.0, weight_decay=0.01, layer_decay=0.5)
+    rates = {id(each): group["lr"] for group in groups for each in group["params"]}
+    for name, parameter in tiny_model.named_parameters():
+        if name.startswith("encoder.embeddings."):
+            expected = 0.5**3
+        elif name.startswith("encoder.layers."):
+            expected = 0.5 ** (2 - int(name.split(".")[2]))
+        else:
+            expected = 1.0
+        assert rates[id(parameter)] == expected, name
+    assert len(rates) == len(list(tiny_model.parameters()))
+    assert all(each.ndim >= 2 for group in groups if group["weight_decay"]
+               for each in group["params"])  # fmt: skip

@@ -250,3 +250,27 @@ def test_bfloat16_is_chosen_where_it_is_the_faster_one(
     assert uses_bf16(MachineConfig()) is expected
     assert uses_bf16(MachineConfig(precision="bf16"))
     assert not uses_bf16(MachineConfig(precision="fp32"))
+
+
+def test_early_stopping_ends_a_stage_that_gets_no_better(tmp_path):
+    model = tiny()
+    settings = {"keep": "best", "num_evaluations": 8, "learning_rate": 1e-9}
+    train(model, tmp_path / "patient", **settings)
+    train(model, tmp_path / "stopped", early_stopping_patience=2, **settings)
+    patient, stopped = (
+        read_evaluations(StageFolder(tmp_path / name, "digest").work)
+        for name in ("patient", "stopped")
+    )
+    assert len(patient) == 8
+    assert len(stopped) == 3  # the first one is the best, two more are no better
+
+
+def test_two_passes_with_one_dropout_mask_change_nothing(tmp_path):
+    model = tiny()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    once = train(model, tmp_path / "once")
+    twice = train(model, tmp_path / "twice", r_drop_weight=4.0)
+    for name, tensor in once.state_dict().items():
+        torch.testing.assert_close(tensor, twice.state_dict()[name])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from desmatch.data.batches import FlatBatch
-from desmatch.data.corrupt import choose_tokens
+from desmatch.data.corrupt import choose_tokens, text_numbers
 from desmatch.data.vocabulary import positions_within
 from desmatch.schema import Special
 
@@ -62,7 +62,8 @@ def _outside_of_pieces(
 ) -> NDArray[np.bool_]:
     """(N,), True outside of a piece at a random place in each text, at least one token long."""
     is_inside = _in_texts(ids)
-    text, lengths = np.unique(_texts(ids)[is_inside], return_inverse=True, return_counts=True)[1:]
+    numbers = text_numbers(ids)[is_inside]
+    text, lengths = np.unique(numbers, return_inverse=True, return_counts=True)[1:]
     kept = np.floor(lengths * (1 - probability) + rng.random(len(lengths)))
     kept = np.clip(kept, 1, lengths)
     first = np.floor(rng.random(len(lengths)) * (lengths - kept + 1))
@@ -83,7 +84,7 @@ def leave_out(flat: FlatBatch, is_left_out: NDArray[np.bool_], *, fill: Fill) ->
     """
     is_kept = ~is_left_out
     if fill == "extrapolate":
-        both = neighbors(is_kept & _in_texts(flat.ids), _texts(flat.ids))
+        both = neighbors(is_kept & _in_texts(flat.ids), text_numbers(flat.ids))
     else:
         both = neighbors(is_kept, np.repeat(np.arange(len(flat.lengths)), flat.lengths))
     chosen = both if fill == "linear" else nearest(both)
@@ -130,10 +131,3 @@ def nearest(both: NDArray[np.int64]) -> NDArray[np.int64]:
 def _in_texts(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(N,), True but at [CLS] and [SEP]."""
     return ~np.isin(ids, (Special.CLS, Special.SEP))
-
-
-def _texts(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N,), number of each token's text; [CLS] belongs to the next one, [SEP] to the last one."""
-    is_end = ids == Special.SEP
-    number: NDArray[np.int64] = np.cumsum(is_end) - is_end
-    return number

@@ -6,17 +6,18 @@ Shapes: R rows of W cells, N tokens, M masked tokens, B labelled pairs.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from desmatch.data.batches import FlatBatch, assemble, plan_epoch
-from desmatch.data.corrupt import corrupt
+from desmatch.data.corrupt import choose_ngrams, choose_tokens, choose_words, corrupt
 from desmatch.data.heat import LeftOut, choose_left_out, leave_out
 from desmatch.data.pack import pack, pack_tightly
 from desmatch.data.vocabulary import EncodedPairs, positions_within
+from desmatch.data.words import Words, fit_words
 from desmatch.runs import generator
 from desmatch.schema import Special
 
@@ -110,10 +111,11 @@ UNLABELED = -1
 
 
 class Vocabularies(NamedTuple):
-    """What noise needs to know of a vocabulary: the first frequent id, and V."""
+    """What noise needs to know of a vocabulary: the first frequent id, V, and words if any."""
 
     first_id: int
     size: int
+    words: Words | None = None
 
 
 class Hidden(NamedTuple):
@@ -130,13 +132,33 @@ class Hidden(NamedTuple):
     first_cells: NDArray[np.int64]
 
 
+def choose(
+    ids: NDArray[np.int64],
+    config: TrainingConfig,
+    vocabulary: Vocabularies,
+    rng: np.random.Generator,
+) -> NDArray[np.bool_]:
+    """(N,), which tokens are predicted: one by one, whole n-grams or whole words."""
+    probability = config.mlm_probability
+    match config.mask_unit:
+        case "token":
+            return choose_tokens(ids, probability=probability, rng=rng)
+        case "ngram":
+            return choose_ngrams(ids, probability=probability, rng=rng)
+        case "word":
+            assert vocabulary.words is not None, "TrainingBatches finds them"
+            return choose_words(ids, vocabulary.words, probability=probability, rng=rng)
+        case _:
+            assert_never(config.mask_unit)
+
+
 def replace_tokens(
     flat: FlatBatch, config: TrainingConfig, vocabulary: Vocabularies, rng: np.random.Generator
 ) -> Hidden:
     """Hide tokens behind noise in their place, as BERT does."""
     noisy = corrupt(
         flat.ids,
-        probability=config.mlm_probability,
+        choose(flat.ids, config, vocabulary, rng),
         first_id=vocabulary.first_id,
         vocab_size=vocabulary.size,
         rng=rng,
@@ -198,6 +220,9 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
         seed: int,
         stage: str,
     ) -> None:
+        if config.mask_unit == "word":
+            words = fit_words(rows.pairs, vocab_size=vocabulary.size)
+            vocabulary = vocabulary._replace(words=words)
         self.rows, self.config, self.vocabulary = rows, config, vocabulary
         self.seed, self.stage = seed, stage
         self.hide = OBJECTIVES[config.objective]

@@ -47,7 +47,11 @@ def joint_loss(
 
 
 def label_loss(
-    pair_logits: Tensor, pair_labels: Tensor, *, first_label_column: int = FIRST_LABEL_TOKEN
+    pair_logits: Tensor,
+    pair_labels: Tensor,
+    *,
+    first_label_column: int = FIRST_LABEL_TOKEN,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Mean cross-entropy of label 0 against label 1, all other tokens left out.
 
@@ -55,9 +59,25 @@ def label_loss(
         pair_logits: (B, C) or (S, B, C), float; B may be 0, then the loss is 0.
         pair_labels: (B,), int, 0 or 1.
         first_label_column: Of `pair_logits`, the one of label 0.
+        smoothing: Share of the target that is spread evenly over both labels (arXiv 1512.00567).
     """
     two = label_logits(pair_logits, first_label_column=first_label_column)
-    return _summed_cross_entropy(two, pair_labels) / max(len(pair_labels), 1)
+    summed = _summed_cross_entropy(two, pair_labels, smoothing=smoothing)
+    return summed / max(len(pair_labels), 1)
+
+
+def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
+    """Mean over pairs of (KL(p, q) + KL(q, p)) / 2, p and q the softmax of two passes' logits.
+
+    R-Drop's regulariser (arXiv 2106.14448): two dropout masks should say the same.
+
+    Args:
+        first: (..., C), float.
+        second: (..., C), float.
+    """
+    p, q = first.float().log_softmax(-1), second.float().log_softmax(-1)
+    both = (p.exp() - q.exp()) * (p - q)  # KL(p, q) + KL(q, p), term by term
+    return both.sum() / 2 / max(first[..., 0].numel(), 1)
 
 
 def label_logits(pair_logits: Tensor, *, first_label_column: int = FIRST_LABEL_TOKEN) -> Tensor:
@@ -65,8 +85,11 @@ def label_logits(pair_logits: Tensor, *, first_label_column: int = FIRST_LABEL_T
     return pair_logits[..., first_label_column : first_label_column + 2]
 
 
-def _summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+def _summed_cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Sum over pairs of the mean over dropout samples: (B, C) or (S, B, C), and (B,)."""
     samples = logits.float() if logits.dim() == 3 else logits.float()[None]  # (S, B, C)
     repeated = targets.expand(len(samples), -1).flatten()
-    return F.cross_entropy(samples.flatten(0, 1), repeated, reduction="sum") / len(samples)
+    summed = F.cross_entropy(
+        samples.flatten(0, 1), repeated, reduction="sum", label_smoothing=smoothing
+    )
+    return summed / len(samples)

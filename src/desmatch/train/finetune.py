@@ -48,18 +48,22 @@ def label_training(
     train_stage(
         model,
         batches,
-        label_objective(model),
+        label_objective(model, recipe.finetune.label_smoothing),
         validation_rows(prepared, fold),
         machine=recipe.machine,
         stage=stage,
     )
 
 
-def label_objective(model: MatchForPairs) -> Objective:
+def label_objective(model: MatchForPairs, smoothing: float = 0.0) -> Objective:
     """Return the objective of the last stage; masked tokens, if any, are noise, not targets."""
 
     def objective(output: PairOutput, batch: dict[str, Tensor]) -> Tensor:
-        first = model.first_label_column
-        return label_loss(output.pair_logits, batch["pair_labels"], first_label_column=first)
+        return label_loss(
+            output.pair_logits,
+            batch["pair_labels"],
+            first_label_column=model.first_label_column,
+            smoothing=smoothing,
+        )
 
     return objective

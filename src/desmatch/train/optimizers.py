@@ -231,9 +231,17 @@ def amos_groups(model: nn.Module) -> list[AmosGroup]:
 
 
 def adamw_groups(
-    model: nn.Module, *, learning_rate: float, weight_decay: float, scale: Scale = "none"
+    model: nn.Module,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    scale: Scale = "none",
+    layer_decay: float = 1.0,
 ) -> list[AdamWGroup]:
     """Return the trainable parameters by rate and decay, for AdamW; only matrices decay.
+
+    With `layer_decay` below 1 the rate falls from the heads to the embedding by that factor a layer
+    (ULMFiT, arXiv 1801.06146).
 
     With `scale="model"` the rate is in units of each parameter's deviation sigma, measured now:
     alpha_t ||u_t|| = learning_rate ||eps_0||, where ||eps_0|| = sqrt(k) sigma and Adam's u_t has k
@@ -242,22 +250,48 @@ def adamw_groups(
     free of ||eps_0||. Every matrix is then a group of its own: a resumed training measures trained
     weights, and finds as many groups as the uninterrupted one, whose rates and decays it loads.
     """
+    named = list(_trainable_parameters(model))
+    num_layers = 1 + max((_layer_of(name) for name, _ in named), default=-1)
+    members: dict[AdamWKey, list[nn.Parameter]] = {}
+    for name, parameter in named:
+        is_matrix = parameter.ndim >= 2
+        match scale:
+            case "none":
+                sigma = 1.0
+            case "model":
+                sigma = deviation(parameter) if is_matrix else VECTOR_SCALE
+            case _:
+                assert_never(scale)
+        rate = learning_rate * sigma * layer_decay ** _layers_above(name, num_layers)
+        own = name if scale == "model" and is_matrix else ""
+        key = AdamWKey(own, rate, weight_decay / sigma if is_matrix else 0.0)
+        members.setdefault(key, []).append(parameter)
+    return [
+        AdamWGroup(params=params, lr=key.lr, weight_decay=key.weight_decay)
+        for key, params in members.items()
+    ]
 
-    def group(params: list[nn.Parameter], sigma: float, decay: float) -> AdamWGroup:
-        return AdamWGroup(params=params, lr=learning_rate * sigma, weight_decay=decay / sigma)
 
-    parameters = [each for _, each in _trainable_parameters(model)]
-    matrices = [each for each in parameters if each.ndim >= 2]
-    vectors = [each for each in parameters if each.ndim < 2]
-    match scale:
-        case "none":
-            groups = [group(matrices, 1.0, weight_decay), group(vectors, 1.0, 0.0)]
-        case "model":
-            groups = [group([each], deviation(each), weight_decay) for each in matrices]
-            groups.append(group(vectors, VECTOR_SCALE, 0.0))
-        case _:
-            assert_never(scale)
-    return [each for each in groups if each["params"]]
+class AdamWKey(NamedTuple):
+    """What parameters of one group share; a matrix that is a group of its own gives its name."""
+
+    own: str
+    lr: float
+    weight_decay: float
+
+
+def _layers_above(name: str, num_layers: int) -> int:
+    """Return how many steps a parameter lies below the heads."""
+    if ".embeddings." in f".{name}":
+        return num_layers + 1
+    layer = _layer_of(name)
+    return 0 if layer < 0 else num_layers - layer
+
+
+def _layer_of(name: str) -> int:
+    """Return the number of the encoder's layer that a parameter belongs to, or -1."""
+    found = re.search(r"^(?:encoder\.)?layers\.(\d+)\.", name)
+    return int(found[1]) if found else -1
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -271,6 +305,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
                 learning_rate=config.learning_rate,
                 weight_decay=config.weight_decay,
                 scale=config.scale,
+                layer_decay=config.layer_decay,
             )
             return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         case _:

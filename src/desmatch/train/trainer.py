@@ -10,6 +10,8 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 from tqdm import tqdm
 from transformers import (
+    EarlyStoppingCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -34,9 +37,12 @@ from desmatch.errors import UserError
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.dropout import use_bank_dropout
 from desmatch.model.heads import model_inputs
+from desmatch.model.losses import label_logits, symmetric_divergence
 from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.prepare import FIGURES, Prepared
 from desmatch.runs import StageFolder, atomic_write, processor_name, write_json
+from desmatch.train.adversarial import build_attack
+from desmatch.train.averaging import WeightAverage
 from desmatch.train.optimizers import build_optimizer, build_scheduler
 from desmatch.train.processes import is_main_process, num_processes, wait_for_everyone
 
@@ -93,11 +99,26 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None
         self.objective = objective
         self.validation = validation
+        self.attack = build_attack(model, self.config.adversarial)
         self.remove_callback(PrinterCallback)
         self.add_callback(ProgressBar(batches.stage))
+        self.average: WeightAverage | None = None
+        if self.config.average.kind != "none":
+            self.average = WeightAverage(model, self.config.average)
+            self.add_callback(self.average)
+        if self.config.early_stopping_patience:
+            self.add_callback(EarlyStoppingCallback(self.config.early_stopping_patience))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:  # noqa: ANN401
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Take the gradients of a batch, and those of an attack; return the batch's own loss."""
+        step = super().training_step
+        loss: Tensor = step(*args, **kwargs)
+        if self.attack is not None:
+            self.attack(partial(step, *args, **kwargs))
+        return loss
 
     def compute_loss(
         self,
@@ -106,9 +127,18 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002 - Trainer's signature
     ) -> Any:  # noqa: ANN401 - Trainer's signature
-        """Return the objective of a batch."""
+        """Return the objective of a batch; with R-Drop of two passes, and how far they differ."""
         output = model(**model_inputs(inputs))
         loss = self.objective(output, inputs)
+        if self.config.r_drop_weight:
+            other = model(**model_inputs(inputs))
+            column = self.accelerator.unwrap_model(model).first_label_column
+            first, second = (
+                label_logits(each.pair_logits, first_label_column=column)
+                for each in (output, other)
+            )
+            loss = (loss + self.objective(other, inputs)) / 2
+            loss = loss + self.config.r_drop_weight * symmetric_divergence(first, second)
         return (loss, output) if return_outputs else loss
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
@@ -133,7 +163,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # noqa: ANN401
         """Score the validation rows in both orders and keep their logits beside the checkpoints."""
         model = self.accelerator.unwrap_model(self.model)
-        logits = score_pairs(model, self.validation.pairs, in_bf16=self.args.bf16)
+        with self.average.in_place() if self.average else nullcontext():
+            logits = score_pairs(model, self.validation.pairs, in_bf16=self.args.bf16)
         figures = {"eval_roc_auc": roc_auc(self.validation.labels, logits.scores)}
         if self.is_world_process_zero():
             step = self.state.global_step
@@ -236,6 +267,8 @@ def train_stage(
     )
     checkpoint = last_checkpoint(folder)
     try:
+        if trainer.average is not None and checkpoint is not None:
+            trainer.average.load(checkpoint)
         trainer.train(resume_from_checkpoint=checkpoint)
     except UNREADABLE as error:
         if checkpoint is None or trainer.state.global_step > _step_of(checkpoint):
@@ -244,6 +277,8 @@ def train_stage(
             f"{checkpoint}: this checkpoint cannot be continued from ({error}); delete that "
             "folder to go on from the one before it"
         ) from error
+    if trainer.average is not None:
+        trainer.average.settle(trainer.state.best_model_checkpoint)
     if trainer.is_world_process_zero():
         write_json(folder / HISTORY, _history(trainer.state, batches.stage))
     wait_for_everyone()
