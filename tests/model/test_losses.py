@@ -115,3 +115,17 @@ def test_the_divergence_is_the_mean_of_both_kullback_leibler_divergences():
     torch.testing.assert_close(symmetric_divergence(first, second), both / 2)
     assert symmetric_divergence(first, first).item() == 0
     assert symmetric_divergence(first[:0], second[:0]).item() == 0
+
+
+@pytest.mark.parametrize("first", [0, int(Special.NO)])
+def test_a_label_between_is_a_mixture_of_both(first):
+    masked, masked_labels, pairs, _ = draw()
+    share = torch.tensor([0.0, 0.3, 1.0])
+    soft, no, yes = (
+        joint_loss(masked, masked_labels, pairs, labels, first_label_column=first)
+        for labels in (share, torch.zeros(3), torch.ones(3))
+    )
+    pulls = pairs.log_softmax(-1)[:, first] - pairs.log_softmax(-1)[:, first + 1]
+    expected = no + (share * pulls).sum() / (len(masked) + 3)
+    torch.testing.assert_close(soft, expected)
+    torch.testing.assert_close(yes, no + pulls.sum() / (len(masked) + 3))

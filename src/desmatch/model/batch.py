@@ -99,11 +99,11 @@ class TrainingRows(NamedTuple):
 
     Attributes:
         pairs: All rows, labelled or not.
-        labels: (rows,), int8; 0, 1, or UNLABELED.
+        labels: (rows,), 0, 1, a teacher's probability of 1 between them, or UNLABELED.
     """
 
     pairs: EncodedPairs
-    labels: NDArray[np.int8]
+    labels: NDArray[np.int8] | NDArray[np.float32]
 
 
 UNLABELED = -1
@@ -250,7 +250,7 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
             **hidden.inputs,
             "pair_cells": torch.from_numpy(hidden.first_cells[labelled]),
             "masked_labels": torch.from_numpy(hidden.labels),
-            "pair_labels": torch.from_numpy(labels[labelled].astype(np.int64)),
+            "pair_labels": torch.from_numpy(labels[labelled].astype(np.float32)),
         }
 
     def _epoch(self, epoch: int) -> list[NDArray[np.int64]]:

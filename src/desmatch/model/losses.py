@@ -6,6 +6,7 @@ V for label tokens, 2 for a classifier.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,20 +29,20 @@ def joint_loss(
 
     (sum of masked CE + w * sum of label CE) / (M + w * B): a label is a predicted token like any
     other, w times over. Rows without a label have no label loss, hence no gradient of it; with
-    nothing to predict the loss is 0.
+    nothing to predict the loss is 0. A label between 0 and 1 is a teacher's probability.
 
     Args:
         masked_logits: (M, V), float.
         masked_labels: (M,), int, the token that was there.
         pair_logits: (B, C) or (S, B, C), float, of the labelled pairs.
-        pair_labels: (B,), int, 0 or 1.
+        pair_labels: (B,), probability of label 1, in [0, 1].
         first_label_column: Of `pair_logits`, the one of label 0.
         label_weight: w.
 
     Source: kexue.fm/archives/8213.
     """
     masked = F.cross_entropy(masked_logits.float(), masked_labels, reduction="sum")
-    pairs = _summed_cross_entropy(pair_logits, pair_labels + first_label_column)
+    pairs = _label_cross_entropy(pair_logits, pair_labels, first_label_column)
     count = len(masked_labels) + label_weight * len(pair_labels)
     return (masked + label_weight * pairs) / max(count, 1)
 
@@ -57,13 +58,13 @@ def label_loss(
 
     Args:
         pair_logits: (B, C) or (S, B, C), float; B may be 0, then the loss is 0.
-        pair_labels: (B,), int, 0 or 1.
+        pair_labels: (B,), probability of label 1, in [0, 1].
         first_label_column: Of `pair_logits`, the one of label 0.
         smoothing: Share of the target that is spread evenly over both labels (arXiv 1512.00567).
     """
     two = label_logits(pair_logits, first_label_column=first_label_column)
-    summed = _summed_cross_entropy(two, pair_labels, smoothing=smoothing)
-    return summed / max(len(pair_labels), 1)
+    smooth = (1 - smoothing) * pair_labels + smoothing / 2
+    return _label_cross_entropy(two, smooth, 0) / max(len(pair_labels), 1)
 
 
 def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
@@ -85,11 +86,8 @@ def label_logits(pair_logits: Tensor, *, first_label_column: int = FIRST_LABEL_T
     return pair_logits[..., first_label_column : first_label_column + 2]
 
 
-def _summed_cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
+def _label_cross_entropy(logits: Tensor, labels: Tensor, first_column: int) -> Tensor:
     """Sum over pairs of the mean over dropout samples: (B, C) or (S, B, C), and (B,)."""
-    samples = logits.float() if logits.dim() == 3 else logits.float()[None]  # (S, B, C)
-    repeated = targets.expand(len(samples), -1).flatten()
-    summed = F.cross_entropy(
-        samples.flatten(0, 1), repeated, reduction="sum", label_smoothing=smoothing
-    )
-    return summed / len(samples)
+    no, yes = logits.float().log_softmax(-1)[..., first_column : first_column + 2].unbind(-1)
+    losses = -torch.lerp(no, yes, labels.to(no.dtype).expand_as(no))  # (B,) or (S, B)
+    return (losses if losses.dim() == 1 else losses.mean(0)).sum()
