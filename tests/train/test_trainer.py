@@ -194,7 +194,7 @@ def test_the_joint_objective_counts_a_label_by_its_weight(tiny_model, weight):
     batch = stage_parts(toy_rows(), mlm_probability=0.3)[0][0]
     output = tiny_model(**model_inputs(batch))
     masked = F.cross_entropy(output.logits, batch["masked_labels"], reduction="sum")
-    labels = batch["pair_labels"] + int(Special.NO)
+    labels = batch["pair_labels"].long() + int(Special.NO)
     pairs = F.cross_entropy(output.pair_logits, labels, reduction="sum")
     expected = (masked + weight * pairs) / (len(batch["masked_labels"]) + weight * len(labels))
     torch.testing.assert_close(joint_objective(tiny_model, weight)(output, batch), expected)
@@ -204,7 +204,7 @@ def test_the_last_stage_trains_labels_alone_though_tokens_are_masked(tiny_model)
     batch = stage_parts(toy_rows(), mlm_probability=0.3)[0][0]
     output = tiny_model(**model_inputs(batch))
     two = output.pair_logits[:, int(Special.NO) : int(Special.YES) + 1]
-    expected = F.cross_entropy(two, batch["pair_labels"])
+    expected = F.cross_entropy(two, batch["pair_labels"].long())
     torch.testing.assert_close(label_objective(tiny_model)(output, batch), expected)
 
 
