@@ -17,7 +17,8 @@ from desmatch.errors import UserError
 from desmatch.model.checkpoints import load_model
 from desmatch.model.heads import model_inputs
 from desmatch.model.layers import LayerNorm
-from desmatch.report.figures import depth_figure, to_svg
+from desmatch.report.figures import depth_figure
+from desmatch.report.svg import to_svg
 from desmatch.runs import atomic_folder, write_json
 from desmatch.train.pretrain import (
     joint_batches,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from desmatch.card import METRICS, build_card, public_card
 from desmatch.errors import UserError
-from desmatch.evaluate import evaluate_run, read_column, read_scored
+from desmatch.evaluate import evaluate_run, read_column
 from desmatch.predict import predict_run
-from desmatch.prepare import ROLES, prepare
-from desmatch.report.page import ReportContent, write_report
-from desmatch.runs import CARD, TEST, VALIDATION, StageFolder, fold_name, read_json, write_json
+from desmatch.prepare import prepare
+from desmatch.report.content import read_content
+from desmatch.report.page import write_report
+from desmatch.runs import CARD, TEST, StageFolder, fold_name, write_json
 from desmatch.stages import (
     STAGE_LOG,
     Run,
@@ -24,12 +23,9 @@ from desmatch.stages import (
     steps,
 )
 from desmatch.submit import write_submission
-from desmatch.train.trainer import HISTORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-MODEL_FOLDERS = ("pretrained", "finetuned", "pseudo-labeled")
 
 
 def _prepare(run: Run, stage: StageFolder) -> None:
@@ -78,19 +74,7 @@ def _submit(run: Run, stage: StageFolder) -> None:
 
 
 def _report(run: Run, stage: StageFolder) -> None:
-    prepared = run.prepared
-    scored = read_scored(run.folder / "predictions" / VALIDATION)
-    histories = [run.of_fold(None).fold_folder / name / HISTORY for name in MODEL_FOLDERS]
-    content = ReportContent(
-        card=read_json(run.folder / CARD),
-        history=[line for path in histories if path.is_file() for line in read_json(path)],
-        labels=scored.labels,
-        scores=scored.honest_scores,
-        test_scores=read_column(run.folder / "predictions" / TEST, "score"),
-        lengths={role: prepared.text_lengths(role) for role in ROLES},
-        component_sizes=np.bincount(prepared.graph("train").pair_component),
-    )
-    write_report(stage.path.parent, content)
+    write_report(stage.path.parent, read_content(run.folder))
 
 
 ACTS: dict[str, Callable[[Run, StageFolder], None]] = {

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from desmatch.report.page import ReportContent, write_report
+from desmatch.report.content import ReportContent
+from desmatch.report.page import write_report
 
 
 def _file(role, rows, positives):
@@ -19,6 +20,37 @@ def _file(role, rows, positives):
     }
 
 
+def _slices():
+    values = {"length": ["1 to 9", "10 to 19", "20 or more"], "overlap": ["below 0.2", "0.2 to 0.6",
+              "above 0.6"], "same_bag": ["yes", "no"]}  # fmt: skip
+    for place, (name, value) in enumerate((n, v) for n, all_ in values.items() for v in all_):
+        auc = None if value == "yes" else 0.94 - 0.015 * place
+        yield {
+            "slice": name,
+            "value": value,
+            "rows": 9_000 - 1_100 * place,
+            "positives": 0.3 + 0.05 * place,
+            "auc": auc,
+            "interval": None if auc is None else [auc - 0.01, auc + 0.009],
+        }
+
+
+def _hard(row):
+    texts = {"a": f"{row} 12 7 9 501", "b": f"12 {row + 3} 9 88 17 4"}
+    near = {"file": "train.tsv", "line": 70 + row, "label": row % 2, "similarity": 0.83, **texts}
+    return {
+        "row": 31 * row,
+        "file": "train.tsv",
+        "line": 31 * row + 1,
+        "label": 1 - row % 2,
+        "score": row % 2 or 0.012,
+        **texts,
+        "nearest": [near, {**near, "similarity": 0.61}],
+    }
+
+
+ROWS = 30_000
+CALIBRATION = {"auc": 0.9213, "log_loss": 0.3312, "brier": 0.1032, "calibration_error": 0.0312}
 CARD = {
     "command": "desmatch train --recipe small --train train.tsv --test test.tsv",
     "recipe_name": "small",
@@ -44,13 +76,75 @@ CARD = {
     },
     "validation": {
         "auc": 0.9213,
-        "interval": [0.9149, 0.9279],
+        "interval": [0.9121, 0.9250],
+        "test_interval": [0.9149, 0.9279],
         "validation_interval": [0.9173, 0.9254],
         "rows": 20_000,
         "log_loss": 0.3312,
         "brier": 0.1032,
         "calibration_error": 0.0312,
         "test_size": 25_000,
+        "components": 18_200,
+        "positives": 0.3703,
+        "headline": {
+            "name": "weighted_auc",
+            "value": 0.9187,
+            "interval": [0.9121, 0.9250],
+            "why": "The test is told from the labelled rows with an AUC of 0.63, so rows count "
+            "as often as their like is in the test.",
+        },
+        "weighted_auc": 0.9187,
+        "weighted_interval": [0.9121, 0.9250],
+        "effective_rows": 14_321.4,
+        "pr_auc": 0.8743,
+        "auc_of_kept_weights": 0.9221,
+        "folds": [{"fold": fold, "rows": 4_000, "auc": 0.92 + 0.002 * fold} for fold in range(5)],
+        "calibration": {
+            "none": CALIBRATION,
+            "temperature": {**CALIBRATION, "log_loss": 0.3102, "temperature": 1.271},
+            "isotonic": {**CALIBRATION, "auc": 0.9209, "log_loss": 0.3098},
+        },
+        "threshold": {
+            "accuracy": {"value": 0.8612, "threshold": 0.512},
+            "f1": {"value": 0.8122, "threshold": 0.431},
+        },
+        "order": {
+            "mean_difference": 0.0213,
+            "decision_flips": 0.0121,
+            "auc_forward": 0.9205,
+            "auc_backward": 0.9201,
+            "auc_mean": 0.9213,
+        },
+        "slices": [*_slices()],
+        "hardest": [_hard(row) for row in range(12)],
+    },
+    "drift": {
+        "auc": 0.6312,
+        "interval": [0.6251, 0.6377],
+        "effective_share": 0.7161,
+        "features": [
+            {
+                "name": "length",
+                "auc": 0.588,
+                "labelled_mean": 13.4,
+                "test_mean": 15.2,
+                "importance": 0.061,
+            },
+            {
+                "name": "oov_share",
+                "auc": 0.511,
+                "labelled_mean": 0.0042,
+                "test_mean": 0.0051,
+                "importance": 0.003,
+            },
+            {
+                "name": "overlap",
+                "auc": 0.452,
+                "labelled_mean": 0.41,
+                "test_mean": 0.37,
+                "importance": 0.022,
+            },
+        ],
     },
     "warnings": [
         "test: 3,881 of 25,000 rows touch a text of the training; their AUC may be higher",
@@ -77,8 +171,8 @@ def _history(rng):
 @pytest.fixture(scope="session")
 def content():
     rng = np.random.default_rng(0)
-    labels = (rng.random(20_000) < 0.37).astype(int)
-    logits = 1.5 * rng.normal(size=20_000) + 3 * labels - 1.5
+    labels = (rng.random(ROWS) < 0.37).astype(int)
+    logits = 1.5 * rng.normal(size=ROWS) + 3 * labels - 1.5
     return ReportContent(
         card=CARD,
         history=list(_history(rng)),
@@ -91,6 +185,7 @@ def content():
             "unlabeled": np.minimum(rng.geometric(0.12, 5_000), 90),
         },
         component_sizes=rng.zipf(2.0, size=8_000) + 1,
+        weights=rng.gamma(2.0, 0.5, size=8_000),
     )
 
 

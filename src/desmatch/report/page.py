@@ -1,82 +1,38 @@
-"""The report of a run: one self-contained HTML page, and its figures as PNG files.
+"""The report of a run: one self-contained HTML page, its figures as PNG files, its numbers as JSON.
 
-The page loads nothing: style and figures are inside it, and a content security policy forbids the
-rest. Whatever the card lacks is shown as a dash, so that a report can be made of an older run.
-
-Shapes: B validation rows, T test rows, C components.
+The page loads nothing: style, script and figures are inside it, and a content security policy
+forbids the rest, any other script included. Whatever the card lacks is left out or shown as a dash,
+so that a report can be made of an older run.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
-from markupsafe import Markup
-
-from desmatch.metrics.calibration import expected_calibration_error
-from desmatch.metrics.intervals import Interval
-from desmatch.report import figures
-from desmatch.runs import atomic_folder, write_text
+from desmatch.report import tables
+from desmatch.report.advice import next_steps
+from desmatch.report.drawings import draw_figures
+from desmatch.report.html import Shown, render, show
+from desmatch.report.svg import to_png
+from desmatch.runs import atomic_folder, write_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from matplotlib.figure import Figure
+    from desmatch.report.content import ReportContent
 
-DASH = "\N{EN DASH}"
-REPORT = "report.html"
+REPORT, REPORT_JSON = "report.html", "report.json"
 FIGURES = "figures"
 SHOWN = {"recipe_name", "seed", "minutes", "recipe", "versions", "warnings", "data", "graph",
-         "validation"}  # fmt: skip
+         "validation", "drift"}  # fmt: skip
 """Keys of the card that have their place on the page."""
-
-_no_values = partial(np.empty, 0)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ReportContent:
-    """What a report is made of; a part left out leaves its figure out."""
-
-    card: Mapping[str, Any]
-    """The run's card.json. Keys, all optional: recipe_name, seed, minutes, recipe (nested),
-    versions, warnings [text], data [{role, path, sha256 (text or list), rows, distinct_texts,
-    positives, oov_share, mean_length, median_length, p99_length}], graph {name: figure}, validation
-    {auc, validation_interval [low, high], interval [low, high] of a test of test_size rows, rows,
-    and any other figure}. Further keys are listed at the end of the page."""
-    history: Sequence[Mapping[str, Any]] = ()
-    """One entry a logged step: {stage, step, loss?, roc_auc?}."""
-    labels: np.ndarray = field(default_factory=_no_values)
-    """(B,), int, 0 or 1: labels of the validation rows."""
-    scores: np.ndarray = field(default_factory=_no_values)
-    """(B,), float, in [0, 1]: scores of the validation rows."""
-    test_scores: np.ndarray = field(default_factory=_no_values)
-    """(T,), float, in [0, 1]: scores of the test rows."""
-    lengths: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Role of a file -> (texts,), int: ids of each text."""
-    component_sizes: np.ndarray = field(default_factory=_no_values)
-    """(C,), int: rows of each component of the query graph."""
-
-
-class Drawn(NamedTuple):
-    """A figure with its words."""
-
-    name: str
-    """Of the PNG file, without its suffix."""
-    title: str
-    caption: str
-    """One sentence that says how to read the figure."""
-    figure: Figure
 
 
 def write_report(run: Path, content: ReportContent) -> Path:
-    """Write `report.html` and `figures/*.png` into a run's folder, whole or not at all.
+    """Write `report.html`, `report.json` and `figures/*.png` into a run's folder.
 
     The same content gives the same bytes.
 
@@ -90,138 +46,71 @@ def write_report(run: Path, content: ReportContent) -> Path:
     drawn = list(draw_figures(content))
     with atomic_folder(run / FIGURES) as folder:
         for each in drawn:
-            (folder / f"{each.name}.png").write_bytes(figures.to_png(each.figure))
+            (folder / f"{each.name}.png").write_bytes(to_png(each.figure))
+    shown = show(drawn)
+    write_json(run / REPORT_JSON, report_json(content, shown))
     path = run / REPORT
-    write_text(path, page_html(content, drawn))
+    write_text(path, page_html(content, shown))
     return path
 
 
-def page_html(content: ReportContent, drawn: Sequence[Drawn]) -> str:
+def report_json(content: ReportContent, shown: Iterable[Shown]) -> dict[str, Any]:
+    """Return every figure on the page: the card, what to do next, and the points of each plot."""
+    validation = tables.mapping(content.card.get("validation"))
+    return {
+        "headline": tables.headline(validation)._asdict(),
+        "next_steps": [step._asdict() for step in next_steps(content.card, content.history)],
+        "card": without_nan(content.card),
+        "figures": figures_json(shown),
+    }
+
+
+def figures_json(shown: Iterable[Shown]) -> dict[str, Any]:
+    """Return the points of each plot, by its name."""
+    return {
+        drawn.name: {
+            "title": drawn.title,
+            "caption": drawn.caption,
+            "series": [each.for_json() for each in series],
+        }
+        for drawn, _, series in shown
+    }
+
+
+def page_html(content: ReportContent, shown: Sequence[Shown]) -> str:
     """Return the page as HTML text."""
-    return (
-        _environment()
-        .get_template(REPORT)
-        .render(
-            card=content.card,
-            recipe=list(flat_values(content.card.get("recipe") or {})),
-            rest=[item for item in flat_values(content.card) if item[0].split(".")[0] not in SHOWN],
-            figures=[
-                # safe: matplotlib and to_svg escape every text inside
-                (each, Markup(figures.to_svg(each.figure, title=each.title)))
-                for each in drawn
-            ],
-        )
+    card = content.card
+    validation, drift = (tables.mapping(card.get(key)) for key in ("validation", "drift"))
+    return render(
+        REPORT,
+        card=card,
+        validation=validation,
+        drift=drift,
+        headline=tables.headline(validation),
+        headline_bar=tables.headline_bar(validation),
+        steps=next_steps(card, content.history),
+        tables={
+            "aucs": tables.auc_rows(validation),
+            "others": tables.other_rows(validation),
+            "folds": tables.fold_rows(validation),
+            "calibration": tables.calibration_rows(validation),
+            "threshold": tables.threshold_rows(validation),
+            "order": tables.order_rows(validation),
+            "slices": tables.slice_rows(validation),
+            "hardest": tables.hardest_rows(validation),
+            "drift": tables.drift_rows(drift),
+            "graph": tables.graph_rows(tables.mapping(card.get("graph"))),
+        },
+        recipe=list(tables.flat_values(tables.mapping(card.get("recipe")))),
+        rest=[item for item in tables.flat_values(card) if item[0].split(".")[0] not in SHOWN],
+        figures=shown,
     )
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("desmatch.report"),
-        autoescape=True,
-        undefined=ChainableUndefined,
-        finalize=lambda value: DASH if is_missing(value) else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=number, share=share)
-    return environment
-
-
-def draw_figures(content: ReportContent) -> Iterator[Drawn]:
-    """Yield the figures the content suffices for, in the order of the page."""
-    yield from _training(content.history)
-    if set(np.unique(content.labels).tolist()) == {0, 1}:
-        yield from _validation(content)
-    if any(len(values) for values in content.lengths.values()):
-        yield Drawn(
-            "lengths",
-            "Text lengths",
-            "The outlines should lie on each other; a file whose texts are longer or shorter "
-            "than the training's is a shift the validation does not show.",
-            figures.length_figure(content.lengths),
-        )
-    if len(content.component_sizes):
-        yield Drawn(
-            "components",
-            "Components of the query graph",
-            "Rows that share a text form a component, which is held out as a whole; a dot far to "
-            "the right is one so large that it may have to be cut.",
-            figures.component_figure(content.component_sizes),
-        )
-
-
-def _training(history: Sequence[Mapping[str, Any]]) -> Iterator[Drawn]:
-    stages: dict[str, list[Mapping[str, Any]]] = {}
-    for entry in history:
-        stages.setdefault(str(entry.get("stage", "training")), []).append(entry)
-    for stage, entries in stages.items():
-        yield Drawn(
-            f"training-{re.sub('[^a-z0-9]+', '-', stage.lower()).strip('-')}",
-            f"Training: {stage}",
-            "The loss should fall and flatten; a validation AUC that falls while the loss goes on "
-            "falling means that the model learns its training rows by heart.",
-            figures.training_figure(entries),
-        )
-
-
-def _validation(content: ReportContent) -> Iterator[Drawn]:
-    labels, scores = content.labels, content.scores
-    validation = content.card.get("validation") or {}
-    interval = validation.get("validation_interval") or [None]
-    is_known = not any(map(is_missing, interval))
-    yield Drawn(
-        "roc",
-        "ROC of the validation",
-        "Each point is a threshold: the nearer the curve runs to the upper left corner the "
-        "better, and the dotted line is guessing.",
-        figures.roc_figure(labels, scores, Interval(*interval) if is_known else None),
-    )
-    error = expected_calibration_error(labels, scores)
-    yield Drawn(
-        "reliability",
-        "Reliability of the scores",
-        "On the dotted line a score of 0.8 is right in 8 of 10 pairs; the points lie "
-        f"{error:.3f} off it on average (expected calibration error), which does not change "
-        "the AUC.",
-        figures.reliability_figure(labels, scores),
-    )
-    yield Drawn(
-        "scores",
-        "Scores by class",
-        "The further the two colours lie apart the better; where the outline of the test leaves "
-        "the stacked bars, the test is unlike the validation.",
-        figures.score_figure(labels, scores, content.test_scores),
-    )
-
-
-def flat_values(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted name, value) of every value of nested mappings."""
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            yield from flat_values(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def is_missing(value: object) -> bool:
-    """Whether a value is absent: undefined, None or NaN."""
-    if isinstance(value, float):
-        return math.isnan(value)
-    return value is None or isinstance(value, Undefined)
-
-
-def number(value: Any, digits: int = 0) -> str:  # noqa: ANN401 - any value of a card
-    """Return `1,234.50` for a number, a dash for a missing one, any other value as its text."""
-    if is_missing(value):
-        return DASH
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    return f"{value:,.{0 if isinstance(value, int) else digits}f}"
-
-
-def share(value: Any) -> str:  # noqa: ANN401 - any value of a card
-    """Return a share in [0, 1] as per cent, `12.34 %`, a dash for a missing one."""
-    if isinstance(value, int | float) and not is_missing(value):
-        return f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
-    return number(value)
+def without_nan(value: Any) -> Any:  # noqa: ANN401 - any value of a card
+    """Return a card's value with null in place of what JSON cannot say."""
+    if isinstance(value, Mapping):
+        return {str(key): without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
