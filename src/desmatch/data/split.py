@@ -1,8 +1,7 @@
 """Folds that share no query: whole components of the query graph, stratified by their labels.
 
-A component larger than a fold is cut into stretches of its reverse Cuthill-McKee order, in which
-neighbours lie close together, so few pairs cross a cut. Those pairs belong to no fold and are
-left out of training. Shapes: B pairs, T texts, G groups.
+A component larger than a fold is cut into parts along its weakest links (`partition`). Pairs that
+cross a cut belong to no fold and are left out of training. Shapes: B pairs, T texts, G groups.
 """
 
 from __future__ import annotations
@@ -10,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from desmatch.data.graph import QueryGraph, adjacency
+from desmatch.data.partition import partition
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from desmatch.data.graph import QueryGraph
 
 CUT = -1
 """The fold of a pair that crosses a cut: it neither trains nor validates."""
@@ -61,7 +61,7 @@ def assign_folds(
     Raises:
         ValueError: There are fewer groups than folds.
     """
-    text_group, num_split = _text_groups(graph, limit=max(1, len(labels) // num_folds))
+    text_group, num_split = _text_groups(graph, max(1, len(labels) // num_folds), rng)
     crosses = text_group[graph.a] != text_group[graph.b]
     group = text_group[graph.a]
     fold_of_group = _deal(group[~crosses], labels[~crosses], num_folds, rng)
@@ -93,35 +93,32 @@ def hold_out_rows(
     return result
 
 
-def _text_groups(graph: QueryGraph, *, limit: int) -> tuple[NDArray[np.int64], int]:
-    """Return the group of each text (T,), and how many components were larger than `limit`."""
+def _text_groups(
+    graph: QueryGraph, limit: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], int]:
+    """Return the group of each text (T,), and how many components had more pairs than `limit`.
+
+    Parts have at most half as many, so that folds stay even and none is one part alone.
+    """
     sizes = np.bincount(graph.pair_component, minlength=int(graph.component.max(initial=-1)) + 1)
     groups = graph.component.astype(np.int64)
     next_group = len(sizes)
     too_large = np.flatnonzero(sizes > limit)
     for component in too_large:
         nodes = np.flatnonzero(graph.component == component)
-        part = _stretches(graph, int(component), nodes, limit)
+        inside = graph.pair_component == component
+        local = np.full(graph.num_texts, -1, np.int64)
+        local[nodes] = np.arange(len(nodes))
+        part = partition(
+            local[graph.a[inside]],
+            local[graph.b[inside]],
+            num_texts=len(nodes),
+            limit=max(1, limit // 2),
+            rng=rng,
+        )
         groups[nodes] = np.where(part == 0, component, next_group + part - 1)
         next_group += int(part.max())
     return groups, len(too_large)
-
-
-def _stretches(
-    graph: QueryGraph, component: int, nodes: NDArray[np.int64], limit: int
-) -> NDArray[np.int64]:
-    """Cut one component's nodes (N,) into stretches of at most about half of `limit` pairs."""
-    inside = graph.pair_component == component
-    local = np.full(graph.num_texts, -1, np.int64)
-    local[nodes] = np.arange(len(nodes))
-    a, b = local[graph.a[inside]], local[graph.b[inside]]
-    links = adjacency(np.concatenate([a, b]), np.concatenate([b, a]), len(nodes)).tocsr()
-    order = reverse_cuthill_mckee(links.astype(np.int32), symmetric_mode=True)
-    degree = np.bincount(a, minlength=len(nodes)) + np.bincount(b, minlength=len(nodes))
-    pairs_so_far = np.cumsum(degree[order]) / 2
-    part = np.empty(len(nodes), np.int64)
-    part[order] = np.minimum(pairs_so_far // max(1, limit // 2), len(nodes) - 1).astype(np.int64)
-    return np.unique(part, return_inverse=True)[1]
 
 
 def _deal(
