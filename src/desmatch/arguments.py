@@ -91,9 +91,11 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     submit.add_argument("--test", type=Path, help="with --check: the test it belongs to")
     submit.set_defaults(resume=False)
 
-    report = verbs.add_parser("report", help="write the page of a run")
-    report.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    report.set_defaults(resume=False)
+    report = verbs.add_parser("report", help="write the page of a run, or one that compares runs")
+    report.add_argument("runs", type=Path, metavar="RUN", nargs="+",
+                        help="folder of a run; others are compared with the first")  # fmt: skip
+    report.add_argument("--out", type=Path, metavar="FILE",
+                        help="with several runs: the page to write (comparison.html)")  # fmt: skip
 
     diagnose = verbs.add_parser("diagnose", help="what training did, layer by layer")
     diagnose.add_argument("run", type=Path, metavar="RUN", help="folder of the run")

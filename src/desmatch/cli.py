@@ -200,6 +200,22 @@ def _submit(options: argparse.Namespace) -> None:
     return None
 
 
+def _report(options: argparse.Namespace) -> None:
+    from desmatch.console import describe_comparison
+    from desmatch.report.comparison import PAGE, write_comparison
+    from desmatch.report.content import read_content
+    from desmatch.report.page import write_report
+
+    if len(options.runs) > 1:
+        page = options.out or Path(PAGE)
+        print(describe_comparison(write_comparison(options.runs, page)))
+    elif options.out is not None:
+        raise UserError("--out is for several runs; the page of one run lies in its folder")
+    else:
+        page = write_report(options.runs[0], read_content(options.runs[0]))
+    print(f"wrote {page}")
+
+
 def _diagnose(options: argparse.Namespace) -> None:
     from desmatch.console import describe_diagnosis
     from desmatch.diagnose import DIAGNOSIS, diagnose
@@ -241,7 +257,7 @@ ACTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "export": _export,
     "evaluate": _evaluate,
     "submit": _submit,
-    "report": _stage,
+    "report": _report,
     "diagnose": _diagnose,
     "runs": _runs,
 }

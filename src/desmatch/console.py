@@ -126,6 +126,17 @@ def _run_line(each: Mapping[str, Any], width: int) -> str:
     )
 
 
+def describe_comparison(comparison: Mapping[str, Any]) -> str:
+    """Return each run's difference from the first, a line each."""
+    lines = [
+        f"{each['second']} against {each['first']}: {each['difference']:+.4f} AUC, 95 % interval "
+        f"{each['interval'][0]:+.4f} to {each['interval'][1]:+.4f}, better with a chance of "
+        f"{each['chance_second_is_better']:.0%} ({each['rows']} rows)"
+        for each in comparison["paired"]
+    ]
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in comparison["warnings"])])
+
+
 def describe_diagnosis(figures: Mapping[str, Any]) -> str:
     """Return what training did, layer by layer, as two tables."""
     names = (figures["start"], figures["end"])

@@ -1,8 +1,14 @@
+import shutil
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from desmatch.report.comparison import write_comparison
 from desmatch.report.content import ReportContent
 from desmatch.report.page import write_report
+from desmatch.runs import read_json, write_json
 
 
 def _file(role, rows, positives):
@@ -37,10 +43,10 @@ def _slices():
 
 def _hard(row):
     texts = {"a": f"{row} 12 7 9 501", "b": f"12 {row + 3} 9 88 17 4"}
-    near = {"file": "train.tsv", "line": 70 + row, "label": row % 2, "similarity": 0.83, **texts}
+    near = {"file": 0, "line": 70 + row, "label": row % 2, "similarity": 0.83, **texts}
     return {
         "row": 31 * row,
-        "file": "train.tsv",
+        "file": 0,
         "line": 31 * row + 1,
         "label": 1 - row % 2,
         "score": row % 2 or 0.012,
@@ -193,3 +199,46 @@ def content():
 def report(tmp_path_factory, content):
     """The path of a page that was written once; tests read it only."""
     return write_report(tmp_path_factory.mktemp("run"), content)
+
+
+def change_scores(run, change):
+    path = run / "predictions" / "validation.parquet"
+    table = pq.read_table(path)
+    columns = {name: np.asarray(table[name]) for name in table.column_names}
+    columns["honest_score"] = change(columns["honest_score"])
+    pq.write_table(pa.table(columns), path)
+
+
+def copy_run(run, folder, *, learning_rate, change):
+    for name in ("predictions", "prepared", "metrics"):
+        shutil.copytree(run / name, folder / name)
+    card = read_json(run / "card.json")
+    card["recipe"]["finetune"]["learning_rate"] = learning_rate
+    write_json(folder / "card.json", card)
+    change_scores(folder, change)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(finished_run, tmp_path_factory):
+    """A run and two others that score the same rows: one by the labels, one at random."""
+    folder = tmp_path_factory.mktemp("compared")
+    labels = np.asarray(pq.read_table(finished_run / "predictions/validation.parquet")["label"])
+    rng = np.random.default_rng(0)
+    better = copy_run(
+        finished_run, folder / "better", learning_rate=1.0,
+        change=lambda scores: 0.5 * scores + 0.4 * labels,
+    )  # fmt: skip
+    worse = copy_run(
+        finished_run, folder / "worse", learning_rate=2.0,
+        change=lambda scores: rng.random(len(scores)),
+    )  # fmt: skip
+    return [finished_run, better, worse]
+
+
+@pytest.fixture(scope="session")
+def comparison(runs, tmp_path_factory):
+    """The path of a page that compares the runs."""
+    page = tmp_path_factory.mktemp("page") / "comparison.html"
+    write_comparison(runs, page)
+    return page

@@ -178,6 +178,18 @@ def test_every_control_has_a_name_and_every_head_its_scope(visit, report):
     assert page.locator(".canvas:not([aria-label])").count() == 0
 
 
+def test_the_comparing_page_opens_as_quietly(visit, comparison):
+    page = visit(comparison, PHONE)
+    assert visit.complaints == []
+    assert [url for url in visit.asked if not url.startswith("data:")] == [comparison.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    canvas = page.locator("#plot-differences .canvas")
+    canvas.focus()
+    canvas.press("ArrowRight")
+    tip = page.locator("#plot-differences .tip").inner_text()
+    assert re.search(r"^better: \+0\.\d+ to \+0\.\d+$", tip, flags=re.MULTILINE)
+
+
 def test_a_page_of_thirty_thousand_rows_is_small(report, content):
     assert len(content.labels) == 30_000
     assert report.stat().st_size < 1_000_000

@@ -10,7 +10,7 @@ import pytest
 
 from desmatch.report.content import ReportContent
 from desmatch.report.drawings import draw_figures
-from desmatch.report.html import DASH, number, raw, share, signed
+from desmatch.report.html import DASH, coded, number, raw, sentence, share, signed
 from desmatch.report.page import page_html, write_report
 from desmatch.runs import read_json
 
@@ -114,7 +114,10 @@ def test_page_shows_what_the_card_holds(report, content):
     shown += ["fold 4 4,000 0.9280", "logits over 1.271", "0.3098", "accuracy 0.8612 0.5120"]
     shown += ["share of rows on the other side of 0.5 0.0121", "14,321", "0.6251 to 0.6377"]
     shown += [f"10 to 19 7,900 35.00{nbsp}% 0.9250 +0.0037 0.9150 to 0.9340"]
-    shown += ["train.tsv:32 label 0 score 1.000", "train.tsv:71, label 1, similarity 0.610"]
+    shown += [
+        "gaiic_track3_round1_train.tsv:32 label 0 score 1.000",
+        "gaiic_track3_round1_train.tsv:71, label 1, similarity 0.610",
+    ]
     shown += list(content.card["warnings"])
     for each in shown:
         assert each in text
@@ -247,6 +250,22 @@ def test_differences_have_their_sign():
     assert signed(-0.01234) == "\N{MINUS SIGN}0.0123"
     assert signed(0.5, 1) == "+0.5"
     assert signed(None) == DASH
+
+
+def test_what_one_would_type_is_code():
+    assert coded("a <b>; `desmatch run X` or --validation.random_share 0.05, well-known") == (
+        "a &lt;b&gt;; <code>desmatch run X</code> or <code>--validation.random_share</code> 0.05, "
+        "well-known"
+    )
+
+
+def test_a_sentence_has_a_capital_and_a_stop():
+    assert sentence("so it is") == sentence("So it is.") == "So it is."
+
+
+def test_equal_weights_are_not_drawn(content):
+    equal = dataclasses.replace(content, weights=np.ones(9))
+    assert draw_names(equal) == [name for name in FIGURES if name != "weights"]
 
 
 def test_cells_without_a_number_sort_last():

@@ -41,7 +41,7 @@ def test_tables_take_any_card(validation):
         for row in build(validation):
             assert row.value is None or math.isfinite(row.value)
     tables.headline_bar(validation)
-    tables.hardest_rows(validation)
+    tables.hardest_rows({"validation": validation, "data": validation.get("folds")})
 
 
 finite = st.floats(-1, 1)
@@ -79,10 +79,18 @@ def test_an_auc_has_its_interval_for_a_test_and_that_of_its_own_rows():
 
 
 def test_a_slice_tells_its_distance_from_all_rows():
-    slices = [{"slice": "same_bag", "value": "yes", "auc": 0.75}, {"slice": "x", "auc": None}]
+    slices = [
+        {"slice": "is_same_bag", "value": "yes", "auc": 0.75, "rows": 2},
+        {"slice": "x", "auc": None, "rows": 3},
+    ]
     first, second = tables.slice_rows({"auc": 0.9, "slices": slices})
-    assert (first.name, first.cells["gap"]) == ("same bag", pytest.approx(-0.15))
+    assert (first.name, first.cells["gap"]) == ("same ids in any order", pytest.approx(-0.15))
     assert second.cells["gap"] is None
+
+
+def test_all_rows_are_no_slice():
+    slices = [{"slice": "fold", "value": "0", "auc": 0.9, "rows": 7}]
+    assert tables.slice_rows({"auc": 0.9, "rows": 7, "slices": slices}) == []
 
 
 def test_features_of_drift_are_ranked_by_their_distance_from_chance():
@@ -98,11 +106,21 @@ def test_a_figure_without_a_place_is_listed_by_its_name():
 
 
 def test_figures_of_the_graph_may_be_nested():
-    rows = tables.graph_rows({"largest": 5, "closure": {"new_pairs": 3, "names": ["x"]}})
+    nested = {"closure": {"new_pairs": 3, "names": ["x"]}, "components_by_size": {"1": 2}}
+    rows = tables.graph_rows({"largest": 5, **nested})
     assert [(row.name, row.value) for row in rows] == [
         ("rows of the largest", 5),
         ("closure: new pairs", 3),
     ]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [(0, "a.tsv"), (1, "b.tsv"), (2, "file 2"), (-1, "file -1"), ("c.tsv", "c.tsv"), (None, "")],
+)
+def test_a_row_knows_its_file_by_a_number(file, name):
+    card = {"data": [{"role": "test", "path": "t"}, {"role": "train", "path": "x/a.tsv, b.tsv"}]}
+    assert tables.file_name(card, file) == name
 
 
 def test_nested_values_have_dotted_names():

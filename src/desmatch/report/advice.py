@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from desmatch.report.tables import drift_rows, finite, headline, interval, mapping, mappings
+from desmatch.report.tables import (
+    drift_rows,
+    feature_name,
+    finite,
+    headline,
+    interval,
+    mapping,
+    mappings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,9 +101,9 @@ def _weak_slice(card: Mapping[str, Any]) -> Iterator[Step]:
         return
     upper, each = min(weak, key=lambda pair: pair[0])
     if upper < whole - WEAK_SLICE:
-        name = str(each.get("slice") or "").replace("_", " ")
+        name = feature_name(each.get("slice"))
         yield Step(
-            f"Weakest slice: {name} {each.get('value') or ''}, AUC {each['auc']:.3f} against "
+            f"Weakest slice: {name}, {each.get('value') or ''}, AUC {each['auc']:.3f} against "
             f"{whole:.3f} of all rows; the hardest rows below show what is missed"
         )
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 HISTORY = "history.json"
 MODEL_FOLDERS = ("pretrained", "finetuned", "pseudo-labeled")
+METRICS = "metrics/metrics.json"
 VALIDATION, TEST = "predictions/validation.parquet", "predictions/test.parquet"
 
 _no_values = partial(np.empty, 0)
@@ -83,14 +84,19 @@ def read_card(run: Path) -> dict[str, Any]:
     """Read a run's card.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none, or it is older than the figures it signs.
     """
     if not (run / CARD).is_file():
         raise UserError(
             f"{run}: no finished run (no {CARD}); finish it with `desmatch run` or "
             f"`desmatch submit {run}`"
         )
-    return dict(read_json(run / CARD))
+    card = dict(read_json(run / CARD))
+    if (run / METRICS).is_file() and read_json(run / METRICS) != card.get("validation"):
+        raise UserError(
+            f"{run}: its card is older than its figures; sign them with `desmatch submit {run}`"
+        )
+    return card
 
 
 def has_column(path: Path, name: str) -> bool:

@@ -56,7 +56,7 @@ def _data(content: ReportContent) -> Iterator[Drawn]:
             figures.length_figure(content.lengths),
             "drift",
         )
-    if len(content.weights):
+    if len(content.weights) and np.ptp(content.weights) > 0:
         yield Drawn(
             "weights",
             "Weights of the labelled rows",

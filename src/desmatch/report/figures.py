@@ -237,7 +237,7 @@ def forest_figure(
         intervals: (M, 2), float.
         x_label: What is drawn.
     """
-    figure = Figure(figsize=(2 * FIGURE_INCHES[0], 0.9 + 0.35 * len(names)))
+    figure = Figure(figsize=(FIGURE_INCHES[0], 0.9 + 0.35 * len(names)))
     axes = figure.add_subplot(xlabel=x_label)
     heights = np.arange(len(names))[::-1]
     axes.axvline(0, color=INK, linestyle=":", label="no difference")
@@ -252,6 +252,7 @@ def forest_figure(
     axes.set_yticks(heights, names)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     return figure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SCRIPT = "page.js"
+CODE = re.compile(r"(`[^`]+`|--[a-z][\w.-]*\w)")
 
 
 class Shown(NamedTuple):
@@ -65,7 +67,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, share=share, signed=signed, raw=raw)
+    environment.filters.update(
+        number=number, share=share, signed=signed, raw=raw, sentence=sentence, coded=coded
+    )
     return environment
 
 
@@ -82,13 +86,13 @@ def number(value: Any, digits: int = 0) -> str:  # noqa: ANN401 - any value of a
         return DASH
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:,.{0 if isinstance(value, int) else digits}f}"
+    return f"{value:,.{0 if isinstance(value, int) else digits}f}".replace("-", MINUS)
 
 
-def share(value: Any) -> str:  # noqa: ANN401 - any value of a card
+def share(value: Any, digits: int = 2) -> str:  # noqa: ANN401 - any value of a card
     """Return a share in [0, 1] as per cent, `12.34 %`, a dash for a missing one."""
     if isinstance(value, int | float) and not is_missing(value):
-        return f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
+        return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
     return number(value)
 
 
@@ -103,3 +107,17 @@ def raw(value: Any) -> str:  # noqa: ANN401 - any value of a card
     """Return a number for the script to sort by; nothing for a missing one."""
     found = finite(value)
     return "" if found is None else repr(found)
+
+
+def sentence(text: str) -> str:
+    """Return words as a sentence, with a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def coded(text: object) -> Markup:
+    """Return words with what one would type, `in backticks` or an --option, as code."""
+    parts = CODE.split(number(text))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part.strip("`")) if place % 2 else part
+        for place, part in enumerate(parts)
+    )

@@ -97,7 +97,7 @@ def page_html(content: ReportContent, shown: Sequence[Shown]) -> str:
             "threshold": tables.threshold_rows(validation),
             "order": tables.order_rows(validation),
             "slices": tables.slice_rows(validation),
-            "hardest": tables.hardest_rows(validation),
+            "hardest": tables.hardest_rows(card),
             "drift": tables.drift_rows(drift),
             "graph": tables.graph_rows(tables.mapping(card.get("graph"))),
         },

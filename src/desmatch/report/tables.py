@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ HEADLINES = {
     "weighted_auc": "Validation AUC, weighted like the test",
     "expected_test_auc": "AUC expected on the test",
 }
+DRAWN_SIZES = "components_by_size"
+"""A part of the graph's figures that the page draws."""
+
 GRAPH_NAMES = {
     "components": "components",
     "largest": "rows of the largest",
@@ -66,6 +70,16 @@ GRAPH_NAMES = {
     "repeated_rows": "rows repeated",
     "test_rows_with_known_query": "test rows that touch the training's graph",
     "test_rows_with_both_known": "test rows with both texts in it",
+}
+FEATURE_NAMES = {
+    "length_difference": "difference of the lengths",
+    "oov_share": "share of unknown ids",
+    "rarest_count": "count of the rarest id",
+    "mean_log_count": "mean log count of the ids",
+    "is_same_bag": "same ids in any order",
+    "degree": "pairs that share a text",
+    "order_difference": "difference by order",
+    "has_known_query": "has a known query",
 }
 CALIBRATIONS = {"none": "as they are", "temperature": "temperature", "isotonic": "isotonic"}
 
@@ -172,7 +186,9 @@ def slice_rows(validation: Mapping[str, Any]) -> list[Row]:
     for each in mappings(validation.get("slices")):
         value = finite(each.get("auc"))
         gap = None if value is None or whole is None else value - whole
-        name = str(each.get("slice") or "").replace("_", " ")
+        if each.get("rows") == validation.get("rows"):
+            continue  # all rows are no slice of them
+        name = feature_name(each.get("slice"))
         rows.append(Row(name, value, interval(each.get("interval")), cells={**each, "gap": gap}))
     return with_bars(rows)
 
@@ -220,8 +236,11 @@ def drift_rows(drift: Mapping[str, Any]) -> list[Row]:
     for each in mappings(drift.get("features")):
         auc = finite(each.get("auc"))
         width = 0.0 if auc is None else min(200 * abs(auc - 0.5), 100.0)
-        name = str(each.get("name") or "").replace("_", " ")
-        rows.append(Row(name, auc, bar=Bar(0.0, width, None, 0.5, 1.0), cells=each))
+        rows.append(
+            Row(
+                feature_name(each.get("name")), auc, bar=Bar(0.0, width, None, 0.5, 1.0), cells=each
+            )
+        )
     return sorted(rows, key=lambda row: -(row.bar.width if row.bar else 0.0))
 
 
@@ -230,16 +249,39 @@ def graph_rows(graph: Mapping[str, Any]) -> list[Row]:
     return [
         Row(GRAPH_NAMES.get(key, key.replace("_", " ").replace(".", ": ")), finite(value))
         for key, value in flat_values(graph)
-        if finite(value) is not None
+        if finite(value) is not None and not key.startswith(DRAWN_SIZES)
     ]
 
 
-def hardest_rows(validation: Mapping[str, Any]) -> list[dict[str, Any]]:
+def feature_name(key: object) -> str:
+    """Return what a feature of the rows is called."""
+    text = str(key or "")
+    return FEATURE_NAMES.get(text, text.replace("_", " "))
+
+
+def hardest_rows(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the rows the model is most wrong about, the nearest training rows with each."""
     return [
-        {**each, "nearest": list(mappings(each.get("nearest")))}
-        for each in mappings(validation.get("hardest"))
+        {
+            **each,
+            "file": file_name(card, each.get("file")),
+            "nearest": [
+                {**near, "file": file_name(card, near.get("file"))}
+                for near in mappings(each.get("nearest"))
+            ],
+        }
+        for each in mappings(mapping(card.get("validation")).get("hardest"))
     ]
+
+
+def file_name(card: Mapping[str, Any], file: object) -> str:
+    """Return the name of a file of labelled rows, which rows know by its number."""
+    if not isinstance(file, int):
+        return str(file or "")
+    paths = [str(each.get("path") or "") for each in mappings(card.get("data"))
+             if each.get("role") == "train"]  # fmt: skip
+    names = [PurePath(path).name for path in ", ".join(paths).split(", ")]
+    return names[file] if 0 <= file < len(names) and names[file] else f"file {file}"
 
 
 def with_bars(rows: Iterable[Row]) -> list[Row]:
