@@ -21,16 +21,12 @@ from transformers.trainer_callback import PrinterCallback
 from desmatch.model.batch import TrainingBatches, TrainingRows, Vocabularies
 from desmatch.model.dropout import use_bank_dropout
 from desmatch.prepare import ROLES, Prepared, column
-from desmatch.recipe import MachineConfig, TrainingConfig
+from desmatch.recipe import MachineConfig
+from desmatch.recipe_training import TrainingConfig
 from desmatch.runs import generator, processor_name
+from desmatch.train.machine import keep_freed_memory, uses_bf16
 from desmatch.train.pretrain import joined, joint_labels, joint_objective, starting_model
-from desmatch.train.trainer import (
-    ProgressBar,
-    StageTrainer,
-    ValidationRows,
-    keep_freed_memory,
-    uses_bf16,
-)
+from desmatch.train.trainer import StageTrainer, ValidationRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,8 +179,7 @@ class Variant:
             }
         )
         trainer.add_callback(stopwatch)
-        for callback in (PrinterCallback, ProgressBar):
-            trainer.remove_callback(callback)
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
         timed = self.batches()[self.warmup_steps : self.max_steps]
         flops = [useful_flops(self.job.shape, self.columns, tokens) for tokens in timed]

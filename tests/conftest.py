@@ -50,7 +50,7 @@ def tiny_options():
 
 @pytest.fixture(scope="session")
 def tiny_recipe():
-    from desmatch.recipe import load_recipe, recipe_path
+    from desmatch.recipe_file import load_recipe, recipe_path
 
     return load_recipe(recipe_path("demo"), TINY_OPTIONS)
 

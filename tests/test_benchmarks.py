@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from desmatch.model.batch import TrainingBatches, TrainingRows, Vocabularies
 from desmatch.model.checkpoints import build_model
-from desmatch.recipe import TrainingConfig
+from desmatch.recipe_training import TrainingConfig
 from desmatch.runs import seed_everything
 from desmatch.train.pretrain import joint_objective
 from tests.conftest import encode_lists

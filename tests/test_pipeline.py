@@ -12,7 +12,8 @@ from sklearn.metrics import roc_auc_score
 from desmatch.errors import UserError
 from desmatch.pipeline import ACTS, execute
 from desmatch.prepare import Sources, find_sources
-from desmatch.recipe import Recipe, flat_keys
+from desmatch.recipe import Recipe
+from desmatch.recipe_file import flat_keys
 from desmatch.stages import STAGES, Run, load_run
 
 

@@ -18,7 +18,7 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -29,9 +29,12 @@ from desmatch.metrics.roc import roc_auc
 from desmatch.model.checkpoints import Aligned, load_aligned
 from desmatch.model.heads import MatchForPairs
 from desmatch.model.scoring import score_pairs
-from desmatch.recipe import Recipe, load_recipe, recipe_path
+from desmatch.recipe_file import load_recipe, recipe_path
 from desmatch.runs import generator, seed_everything
 from desmatch.train.pretrain import joint_objective
+
+if TYPE_CHECKING:
+    from desmatch.recipe import Recipe
 
 Start = Literal["aligned", "shuffled", "random weights"]
 

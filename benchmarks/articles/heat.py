@@ -31,7 +31,8 @@ from desmatch.metrics.roc import roc_auc
 from desmatch.model.batch import UNLABELED, TrainingRows
 from desmatch.model.checkpoints import build_model, load_model
 from desmatch.model.scoring import score_pairs
-from desmatch.recipe import Fill, Recipe, TrainingConfig, load_recipe, recipe_path
+from desmatch.recipe_file import load_recipe, recipe_path
+from desmatch.recipe_training import Fill, TrainingConfig
 from desmatch.runs import StageFolder, seed_everything
 from desmatch.train.finetune import label_objective
 from desmatch.train.pretrain import joint_objective
@@ -40,6 +41,7 @@ from desmatch.train.trainer import train_stage
 if TYPE_CHECKING:
     from desmatch.model.batch import TrainingBatches
     from desmatch.model.heads import MatchForPairs
+    from desmatch.recipe import Recipe
 
 SEEDS = (0, 1, 2)
 OPTIONS = ("--model.num_hidden_layers=2", "--machine.num_threads=1")
@@ -114,7 +116,7 @@ def finetuned_auc(
         model = load_model(Path(folder))
         stage = StageFolder(Path(folder) / "stage", "benchmark")
         train_stage(model, batches, label_objective(model), task.held_out,
-                    machine=recipe.machine, stage=stage)  # fmt: skip
+                    recipe=recipe, stage=stage)  # fmt: skip
     return roc_auc(task.held_out.labels, score_pairs(model, task.held_out.pairs).scores)
 
 

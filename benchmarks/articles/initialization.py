@@ -26,7 +26,7 @@ from training import masked_objective, train
 
 from desmatch.model.initialization import VARIANCES, initialize
 from desmatch.model.layers import Linear
-from desmatch.recipe import TrainingConfig
+from desmatch.recipe_training import TrainingConfig
 from desmatch.runs import seed_everything
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from desmatch.metrics.intervals import Interval, weighted_auc
 from desmatch.metrics.roc import roc_auc
 from desmatch.pipeline import execute
 from desmatch.prepare import find_sources
-from desmatch.recipe import load_recipe, recipe_path
+from desmatch.recipe_file import load_recipe, recipe_path
 from desmatch.runs import VALIDATION
 from desmatch.stages import Run
 

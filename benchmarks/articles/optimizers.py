@@ -20,7 +20,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,9 +30,13 @@ from training import Batch, Curve, Task, masked_objective, read_task, shares_or_
 from desmatch.model.checkpoints import build_model
 from desmatch.model.configuration import MatchConfig
 from desmatch.model.heads import MatchForPairs
-from desmatch.recipe import AmosConfig, Recipe, TrainingConfig, load_recipe, recipe_path
+from desmatch.recipe_file import load_recipe, recipe_path
+from desmatch.recipe_training import AmosConfig, TrainingConfig
 from desmatch.runs import seed_everything
 from desmatch.train.optimizers import Amos, amos_groups, state_elements
+
+if TYPE_CHECKING:
+    from desmatch.recipe import Recipe
 
 BATCH_SIZE = 32
 CLAIM = 0.7

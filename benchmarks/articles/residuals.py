@@ -25,7 +25,7 @@ from toy import draw_chain, fully_masked
 from training import masked_objective, train
 
 from desmatch.model.convert import scale_branches
-from desmatch.recipe import TrainingConfig
+from desmatch.recipe_training import TrainingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from training import Batch
 
-    from desmatch.recipe import TrainingConfig
+    from desmatch.recipe_training import TrainingConfig
 
 FIRST_ID = len(Special)
 

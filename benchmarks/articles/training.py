@@ -26,16 +26,18 @@ from desmatch.prepare import (
     touches_fold,
     training_mask,
 )
+from desmatch.train.machine import keep_freed_memory
 from desmatch.train.optimizers import build_optimizer, build_scheduler, state_elements
 from desmatch.train.pretrain import joined
-from desmatch.train.trainer import ValidationRows, keep_freed_memory, warmup_ratio
+from desmatch.train.trainer import ValidationRows, warmup_ratio
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from desmatch.data.vocabulary import Vocabulary
     from desmatch.model.heads import MatchForPairs, PairOutput
-    from desmatch.recipe import Recipe, TrainingConfig
+    from desmatch.recipe import Recipe
+    from desmatch.recipe_training import TrainingConfig
     from desmatch.train.trainer import Objective
 
 Batch = dict[str, "Tensor"]

@@ -75,7 +75,7 @@ def _sources(options: argparse.Namespace) -> Sources:
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    from desmatch.recipe import load_recipe, recipe_path
+    from desmatch.recipe_file import load_recipe, recipe_path
 
     overrides = list(options.overrides)
     for value, name in ((options.init, "init"), (options.reference_counts, "reference_counts")):

@@ -20,6 +20,7 @@ from desmatch.model.layers import LayerNorm
 from desmatch.report.figures import depth_figure
 from desmatch.report.svg import to_svg
 from desmatch.runs import atomic_folder, write_json
+from desmatch.train.machine import set_threads
 from desmatch.train.pretrain import (
     joint_batches,
     joint_labels,
@@ -27,7 +28,6 @@ from desmatch.train.pretrain import (
     joint_rows,
     starting_model,
 )
-from desmatch.train.trainer import set_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -31,3 +31,13 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the candidate nearest to `name`, or an empty text."""
     close = get_close_matches(name, list(candidates), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Refuse a setting whose value has no meaning, in the name of the setting.
+
+    Raises:
+        ValueError: `condition` does not hold.
+    """
+    if not condition:
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")

@@ -97,7 +97,9 @@ def execute(run: Run, *, only: str | None = None) -> None:
         UserError: Bad input, or `only` needs a stage that has not been done.
     """
     from desmatch.train.processes import is_main_process, wait_for_everyone
+    from desmatch.train.tracking import require_trackers
 
+    require_trackers(run.recipe.tracking)
     if is_main_process() and only not in (None, "prepare"):
         save_run(run)
     for part, stage in steps(run):

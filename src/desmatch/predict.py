@@ -19,7 +19,8 @@ from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.prepare import Prepared, column, has_known_query
 from desmatch.runs import RANDOM_ROWS, TEST, VALIDATION, atomic_write, fold_name, generator
-from desmatch.train.trainer import read_evaluations, set_threads
+from desmatch.train.machine import set_threads
+from desmatch.train.trainer import read_evaluations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

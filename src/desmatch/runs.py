@@ -96,11 +96,28 @@ class StageFolder:
         path: Where the finished stage lies.
         digest: Of everything that decides its content; another digest is another stage.
         may_resume: Whether a stage in the making is continued from.
+        run: RUN; none: the folder that `path` lies in.
     """
 
     path: Path
     digest: str
     may_resume: bool = False
+    run: Path | None = None
+
+    @property
+    def home(self) -> Path:
+        """RUN."""
+        return self.run or self.path.parent
+
+    @property
+    def label(self) -> str:
+        """The stage's place inside RUN, such as fold-0/pretrained."""
+        return self.path.relative_to(self.home).as_posix()
+
+    @property
+    def logs(self) -> Path:
+        """Where those who watch the stage keep what they have seen."""
+        return self.home / "logs" / self.label
 
     @property
     def work(self) -> Path:

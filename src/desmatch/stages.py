@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from desmatch.errors import UserError
 from desmatch.prepare import Prepared, Sources
-from desmatch.recipe import Recipe, load_recipe, recipe_to_yaml
+from desmatch.recipe_file import load_recipe, recipe_to_yaml
 from desmatch.runs import (
     StageFolder,
     file_digest,
@@ -25,6 +25,8 @@ from desmatch.runs import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from desmatch.recipe import Recipe
 
 RECIPE = "recipe.yaml"
 SOURCES = "sources.json"
@@ -89,7 +91,7 @@ class Run:
     def stage_folder(self, written: str) -> StageFolder:
         """Return the folder a stage writes, with its digest; a fold's stage needs a run of one."""
         home = self.fold_folder if stage_that_writes(written).is_per_fold else self.folder
-        return StageFolder(home / written, self.digest(written), self.may_resume)
+        return StageFolder(home / written, self.digest(written), self.may_resume, self.folder)
 
     def digest(self, written: str) -> str:
         """Return the digest of all that decides what lies in `written`."""

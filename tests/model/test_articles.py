@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from desmatch.recipe import TrainingConfig
+from desmatch.recipe_training import TrainingConfig
 from desmatch.schema import Special
 
 ARTICLES = Path(__file__).parents[2] / "benchmarks" / "articles"

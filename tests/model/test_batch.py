@@ -14,7 +14,7 @@ from desmatch.model.batch import (
     lay_out,
 )
 from desmatch.model.heads import model_inputs
-from desmatch.recipe import TrainingConfig
+from desmatch.recipe_training import TrainingConfig
 from desmatch.schema import Special
 from tests.conftest import encode_lists
 

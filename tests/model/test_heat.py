@@ -30,7 +30,8 @@ from desmatch.model.heat import FILLS, Interpolation
 from desmatch.model.norms import NORMS
 from desmatch.model.scoring import score_pairs
 from desmatch.prepare import Prepared, find_sources, prepare
-from desmatch.recipe import DataConfig, ModelConfig, Recipe, TrainingConfig
+from desmatch.recipe import DataConfig, ModelConfig, Recipe
+from desmatch.recipe_training import TrainingConfig
 from desmatch.runs import StageFolder, read_json, seed_everything
 from desmatch.schema import Special
 from desmatch.train.finetune import finetune

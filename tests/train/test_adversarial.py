@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from desmatch.recipe import AdversarialConfig
+from desmatch.recipe_training import AdversarialConfig
 from desmatch.schema import Special
 from desmatch.train.adversarial import (
     AWP,

@@ -9,7 +9,7 @@ from transformers import TrainerControl, TrainerState
 
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.scoring import score_pairs
-from desmatch.recipe import AdversarialConfig, AverageConfig
+from desmatch.recipe_training import AdversarialConfig, AverageConfig
 from desmatch.runs import StageFolder
 from desmatch.train.averaging import LOOKAHEAD_SHARE, WeightAverage
 from desmatch.train.trainer import read_evaluations

@@ -19,7 +19,7 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 
 from desmatch.model.configuration import MatchConfig
 from desmatch.model.heads import MatchForPairs
-from desmatch.recipe import AmosConfig, Schedule, TrainingConfig
+from desmatch.recipe_training import AmosConfig, Schedule, TrainingConfig
 from desmatch.train.optimizers import (
     SLOT_SHAPES,
     Amos,

@@ -17,7 +17,8 @@ from desmatch.model.batch import (
 from desmatch.model.checkpoints import build_model, load_model
 from desmatch.model.heads import model_inputs
 from desmatch.model.scoring import score_pairs
-from desmatch.recipe import MachineConfig, ModelConfig, TrainingConfig
+from desmatch.recipe import MachineConfig, ModelConfig, Recipe
+from desmatch.recipe_training import TrainingConfig
 from desmatch.runs import StageFolder, seed_everything
 from desmatch.schema import Special
 from desmatch.train.finetune import label_objective
@@ -28,12 +29,11 @@ from desmatch.train.trainer import (
     last_checkpoint,
     read_evaluations,
     train_stage,
-    uses_bf16,
     warmup_ratio,
 )
 from tests.conftest import encode_lists
 
-FP32 = MachineConfig(precision="fp32", num_threads=1)
+FP32 = Recipe(machine=MachineConfig(precision="fp32", num_threads=1))
 
 
 EVERY_MODEL = {
@@ -99,7 +99,7 @@ def train(model, path, *, stop_after=None, monkeypatch=None, may_resume=False, *
         batches,
         joint_objective(model, 1.0),
         validation,
-        machine=FP32,
+        recipe=FP32,
         stage=StageFolder(path, "digest", may_resume),
     )
     return model
@@ -229,27 +229,6 @@ def test_a_saved_stage_scores_like_the_trained_model(finished_run):
     np.testing.assert_array_equal(
         score_pairs(model, rows.pairs).forward, score_pairs(again, rows.pairs).forward
     )
-
-
-@pytest.mark.parametrize(
-    ("processor", "has_bf16", "has_amx", "expected"),
-    [
-        ("AMD EPYC", True, False, True),
-        ("Intel Xeon", True, False, False),  # half as fast as fp32 there
-        ("Intel Xeon", True, True, True),
-        ("AMD EPYC", False, False, False),
-    ],
-)
-def test_bfloat16_is_chosen_where_it_is_the_faster_one(
-    monkeypatch, processor, has_bf16, has_amx, expected
-):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: has_bf16)
-    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: has_amx)
-    monkeypatch.setattr("desmatch.train.trainer.processor_name", lambda: processor)
-    assert uses_bf16(MachineConfig()) is expected
-    assert uses_bf16(MachineConfig(precision="bf16"))
-    assert not uses_bf16(MachineConfig(precision="fp32"))
 
 
 def test_early_stopping_ends_a_stage_that_gets_no_better(tmp_path):

@@ -18,7 +18,7 @@ from desmatch.schema import Special
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from desmatch.recipe import Fill
+    from desmatch.recipe_training import Fill
 
 
 class LeftOut(NamedTuple):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from desmatch.recipe import TrainingConfig
+    from desmatch.recipe_training import TrainingConfig
 
 
 class PackedRows(NamedTuple):

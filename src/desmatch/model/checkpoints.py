@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from desmatch.data.vocabulary import Vocabulary
-    from desmatch.recipe import ModelConfig, TrainingConfig
+    from desmatch.recipe import ModelConfig
+    from desmatch.recipe_training import TrainingConfig
 
 WORDS = "encoder.embeddings.word.weight"
 DECODER_BIAS = "mlm_head.bias"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from desmatch.model.heads import MatchForPairs
-    from desmatch.recipe import AdversarialConfig
+    from desmatch.recipe_training import AdversarialConfig
 
     Backward = Callable[[], object]
     """Runs the batch forward and backward and adds to the gradients."""

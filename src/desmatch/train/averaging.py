@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    from desmatch.recipe import AverageConfig
+    from desmatch.recipe_training import AverageConfig
 
 AVERAGE = "average.safetensors"
 

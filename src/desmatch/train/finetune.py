@@ -50,7 +50,7 @@ def label_training(
         batches,
         label_objective(model, recipe.finetune.label_smoothing),
         validation_rows(prepared, fold),
-        machine=recipe.machine,
+        recipe=recipe,
         stage=stage,
     )
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from torch.optim.lr_scheduler import LRScheduler
 
-    from desmatch.recipe import TrainingConfig
+    from desmatch.recipe_training import TrainingConfig
 
 Slots = Literal["scalar", "rows"]
 """What shares a slot of Amos' state: a parameter, or a row: an output's or a token's weights."""

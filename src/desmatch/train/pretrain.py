@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from desmatch.model.heads import MatchForPairs, PairOutput
-    from desmatch.recipe import MachineConfig, Recipe, TrainingConfig
+    from desmatch.recipe import Recipe
+    from desmatch.recipe_training import TrainingConfig
     from desmatch.train.trainer import ValidationRows
 
 
@@ -55,9 +56,7 @@ def pretrain(prepared: Prepared, recipe: Recipe, stage: StageFolder, *, fold: in
     model, figures = starting_model(prepared, recipe)
     rows = joint_rows(prepared, joint_labels(prepared, fold))
     batches = joint_batches(prepared, recipe, recipe.pretrain, rows, stage=stage.path.name)
-    joint_training(
-        model, batches, validation_rows(prepared, fold), machine=recipe.machine, stage=stage
-    )
+    joint_training(model, batches, validation_rows(prepared, fold), recipe=recipe, stage=stage)
     finish_stage(model, prepared, stage, figures=figures)
 
 
@@ -90,12 +89,12 @@ def joint_training(
     batches: TrainingBatches,
     validation: ValidationRows,
     *,
-    machine: MachineConfig,
+    recipe: Recipe,
     stage: StageFolder,
 ) -> None:
     """Train `model` in place with the joint objective."""
     objective = joint_objective(model, batches.config.label_weight)
-    train_stage(model, batches, objective, validation, machine=machine, stage=stage)
+    train_stage(model, batches, objective, validation, recipe=recipe, stage=stage)
 
 
 def joint_objective(model: MatchForPairs, label_weight: float) -> Objective:

@@ -12,8 +12,9 @@ from desmatch.model.scoring import score_pairs
 from desmatch.prepare import Prepared, touches_fold
 from desmatch.runs import StageFolder, seed_everything
 from desmatch.train.finetune import finetune
+from desmatch.train.machine import set_threads
 from desmatch.train.pretrain import joint_batches, joint_labels, joint_rows, joint_training
-from desmatch.train.trainer import finish_stage, set_threads, validation_rows
+from desmatch.train.trainer import finish_stage, validation_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,9 +86,7 @@ def _joint_round(
     rows = joint_rows(prepared, labels)
     config = recipe.pseudo_labels.training
     batches = joint_batches(prepared, recipe, config, rows, stage=stage.path.name)
-    joint_training(
-        model, batches, validation_rows(prepared, fold), machine=recipe.machine, stage=stage
-    )
+    joint_training(model, batches, validation_rows(prepared, fold), recipe=recipe, stage=stage)
     finish_stage(model, prepared, stage, figures=figures)
 
 

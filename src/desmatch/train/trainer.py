@@ -5,10 +5,8 @@ Shapes: B validation rows.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -21,15 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import SequentialSampler
-from tqdm import tqdm
-from transformers import (
-    EarlyStoppingCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -40,19 +30,24 @@ from desmatch.model.heads import model_inputs
 from desmatch.model.losses import label_logits, symmetric_divergence
 from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.prepare import FIGURES, Prepared
-from desmatch.runs import StageFolder, atomic_write, processor_name, write_json
+from desmatch.runs import StageFolder, atomic_write, write_json
 from desmatch.train.adversarial import build_attack
 from desmatch.train.averaging import WeightAverage
+from desmatch.train.machine import keep_freed_memory, set_threads, uses_bf16
 from desmatch.train.optimizers import build_optimizer, build_scheduler
 from desmatch.train.processes import is_main_process, num_processes, wait_for_everyone
+from desmatch.train.progress import ProgressBar
+from desmatch.train.tracking import add_tensorboard, end_tracking
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from transformers import TrainerState
 
     from desmatch.data.vocabulary import EncodedPairs
     from desmatch.model.batch import TrainingBatches
     from desmatch.model.heads import MatchForPairs, PairOutput
-    from desmatch.recipe import MachineConfig, TrainingConfig
+    from desmatch.recipe import Recipe
+    from desmatch.recipe_training import TrainingConfig
 
 Objective = Callable[["PairOutput", dict[str, Tensor]], Tensor]
 """What a model says of a batch, and the batch, to a loss."""
@@ -60,9 +55,6 @@ Objective = Callable[["PairOutput", dict[str, Tensor]], Tensor]
 EVALUATIONS = "evaluations"
 HISTORY = "history.json"
 LOGS_PER_EVALUATION = 10
-LOG_FILE_SECONDS = 60.0
-"""How often the progress is written where no terminal shows it."""
-
 
 UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
 """What the libraries raise on a truncated or foreign checkpoint."""
@@ -101,7 +93,6 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.validation = validation
         self.attack = build_attack(model, self.config.adversarial)
         self.remove_callback(PrinterCallback)
-        self.add_callback(ProgressBar(batches.stage))
         self.average: WeightAverage | None = None
         if self.config.average.kind != "none":
             self.average = WeightAverage(model, self.config.average)
@@ -176,79 +167,26 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return figures
 
 
-class ProgressBar(TrainerCallback):  # type: ignore[misc]
-    """A bar of steps, with the loss beside it and a line for every validation."""
-
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
-        self.bar: Any = None
-        self.loss = float("nan")
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        """Open the bar at the step that training starts from."""
-        del args, control
-        if state.is_world_process_zero:
-            first = state.global_step
-            self.bar = tqdm(
-                total=state.max_steps,
-                initial=first,
-                desc=self.stage,
-                unit="step",
-                mininterval=0.2 if sys.stderr.isatty() else LOG_FILE_SECONDS,
-            )
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        """Move the bar."""
-        del args, control
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: object,
-    ) -> None:
-        """Show the loss on the bar, and a validation on a line of its own."""
-        del args, control
-        if self.bar is None or not logs:
-            return
-        if "loss" in logs:
-            self.loss = logs["loss"]
-            self.bar.set_postfix(refresh=False, loss=f"{self.loss:.3f}")
-        if "eval_roc_auc" in logs:
-            auc = logs["eval_roc_auc"]
-            self.bar.write(f"{self.stage} step {state.global_step}: loss {self.loss:.4f}, "
-                           f"validation AUC {auc:.4f}")  # fmt: skip
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        """Close the bar."""
-        del args, state, control
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-
-
 def train_stage(
     model: MatchForPairs,
     batches: TrainingBatches,
     objective: Objective,
     validation: ValidationRows,
     *,
-    machine: MachineConfig,
+    recipe: Recipe,
     stage: StageFolder,
 ) -> None:
     """Train `model` in place and leave checkpoints, evaluations and history in the work folder.
 
     A checkpoint there is continued from, with the same end as an uninterrupted training.
+
+    Args:
+        model: On the CPU or, where there is one, on its way to the GPU.
+        batches: All batches of the stage.
+        objective: What of a batch is to become small.
+        validation: The held-out rows.
+        recipe: Its machine and its trackers are used.
+        stage: The stage's folders.
 
     Raises:
         UserError: The newest checkpoint cannot be read, or must not be continued from.
@@ -257,15 +195,19 @@ def train_stage(
         stage.begin()
     wait_for_everyone()
     folder = stage.work
-    set_threads(machine)
+    set_threads(recipe.machine)
     keep_freed_memory()
-    if machine.dropout == "auto" and not torch.cuda.is_available():
+    if recipe.machine.dropout == "auto" and not torch.cuda.is_available():
         use_bank_dropout(model)
-    arguments = _training_arguments(batches, machine, folder, norm=model.config.norm)
+    arguments = _training_arguments(batches, recipe, stage, norm=model.config.norm)
     trainer = StageTrainer(
         model, arguments, batches=batches, objective=objective, validation=validation
     )
     checkpoint = last_checkpoint(folder)
+    trainer.add_callback(ProgressBar(stage.label))
+    add_tensorboard(
+        trainer, recipe.tracking, stage.logs, last_step=_step_of(checkpoint) if checkpoint else None
+    )
     try:
         if trainer.average is not None and checkpoint is not None:
             trainer.average.load(checkpoint)
@@ -279,6 +221,7 @@ def train_stage(
         ) from error
     if trainer.average is not None:
         trainer.average.settle(trainer.state.best_model_checkpoint)
+    end_tracking(recipe.tracking)
     if trainer.is_world_process_zero():
         write_json(folder / HISTORY, _history(trainer.state, batches.stage))
     wait_for_everyone()
@@ -320,45 +263,8 @@ def read_evaluations(folder: Path) -> list[PairLogits]:
     return [PairLogits(forward, backward) for forward, backward in arrays]
 
 
-def set_threads(machine: MachineConfig) -> None:
-    """Let torch use the recipe's number of threads; without one, as OMP_NUM_THREADS says."""
-    if machine.num_threads:
-        torch.set_num_threads(machine.num_threads)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what tensors free instead of giving it back: a fifth of a step on a CPU.
-
-    Tensors of some megabytes are otherwise mapped, zeroed page by page and unmapped at each use.
-    Elsewhere than on glibc nothing happens.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "gnu_get_libc_version"):
-        for option, value in MALLOC_OPTIONS.items():
-            libc.mallopt(option, value)
-
-
-MALLOC_OPTIONS = {-3: 32 << 20, -1: 1 << 30, -2: 256 << 20}
-"""Of mallopt(3): M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes."""
-
-
-def uses_bf16(machine: MachineConfig) -> bool:
-    """Tell whether matrix products run in bfloat16: always, never, or where it is the faster one.
-
-    With AMX it is. With AVX512-BF16 alone it was twice as fast as fp32 on an AMD processor and
-    half as fast on an Intel one.
-    """
-    if machine.precision != "auto":
-        return machine.precision == "bf16"
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    if torch.cpu._is_amx_tile_supported():
-        return True
-    return bool(torch.cpu._is_avx512_bf16_supported()) and "AMD" in processor_name()
-
-
 def _training_arguments(
-    batches: TrainingBatches, machine: MachineConfig, folder: Path, *, norm: str
+    batches: TrainingBatches, recipe: Recipe, stage: StageFolder, *, norm: str
 ) -> TrainingArguments:
     config = batches.config
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
@@ -367,7 +273,8 @@ def _training_arguments(
     logging_steps = interval if interval % LOGS_PER_EVALUATION else interval // LOGS_PER_EVALUATION
     is_best_kept = config.keep == "best"
     return TrainingArguments(
-        output_dir=str(folder),
+        output_dir=str(stage.work),
+        run_name=f"{stage.home.resolve().name}/{stage.label}",
         max_steps=max_steps,
         per_device_train_batch_size=1,
         learning_rate=config.learning_rate,
@@ -383,12 +290,12 @@ def _training_arguments(
         greater_is_better=True if is_best_kept else None,
         logging_steps=logging_steps,
         seed=batches.seed,
-        bf16=uses_bf16(machine),
+        bf16=uses_bf16(recipe.machine),
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
         remove_unused_columns=False,
         disable_tqdm=True,
-        report_to="none",
+        report_to=[name for name in recipe.tracking.trackers if name != "tensorboard"],
     )  # fmt: skip
 
 

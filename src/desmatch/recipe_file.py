@@ -1,0 +1,137 @@
+"""Recipes as YAML files of differences from the defaults, and as words of the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import ArgumentError
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from desmatch.errors import UserError, listed, nearest
+from desmatch.recipe import Recipe
+
+RECIPES = Path(__file__).parent / "recipes"
+"""The recipes that are part of the package, one YAML file each."""
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes in the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe_path(name: str) -> Path:
+    """Return the file of a recipe, given by its name in the package or by a path.
+
+    Raises:
+        UserError: There is neither; the message names the nearest recipe.
+    """
+    inside = RECIPES / f"{name}.yaml"
+    if inside.is_file():
+        return inside
+    if name.endswith((".yaml", ".yml")):
+        if Path(name).is_file():
+            return Path(name)
+        raise UserError(f"--recipe {name}: no such file")
+    names = recipe_names()
+    raise UserError(
+        f"--recipe {name}: no recipe of that name{nearest(name, names)}"
+        f"\nRecipes: {', '.join(names)}; or give a file that ends in .yaml"
+    )
+
+
+def flat_keys(config: type, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of every value of a dataclass of dataclasses."""
+    hints = get_type_hints(config)
+    for each in dataclasses.fields(config):
+        name = f"{prefix}{each.name}"
+        yield name
+        if dataclasses.is_dataclass(hints[each.name]):
+            yield from flat_keys(hints[each.name], f"{name}.")
+
+
+def unknown_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of nested `values` that no recipe has."""
+    known = set(flat_keys(Recipe))
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if name not in known:
+            yield name
+        elif isinstance(value, Mapping):
+            yield from unknown_keys(value, f"{name}.")
+
+
+def read_recipe_values(path: Path) -> dict[str, Any]:
+    """Read a recipe's YAML file of differences from the defaults.
+
+    Raises:
+        UserError: Not YAML, not a mapping, or a key that no recipe has, with the nearest one.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}:1: expected keys and values, got {type(values).__name__}")
+    known = list(flat_keys(Recipe))
+    problems = [f"{path}: unknown key {key!r}{nearest(key, known)}" for key in unknown_keys(values)]
+    if problems:
+        raise UserError(listed(problems))
+    return values
+
+
+def recipe_to_yaml(recipe: Recipe) -> str:
+    """Return all values of a recipe as YAML."""
+    return str(yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True))
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a recipe: the file's values over the defaults, `overrides` over both.
+
+    Args:
+        path: YAML file of differences from the defaults.
+        overrides: Command-line words such as `--pretrain.learning_rate 1e-3`.
+
+    Raises:
+        UserError: An unknown key or a value that does not fit; the message names the key and,
+            where a key is unknown, the nearest one.
+    """
+    _refuse_unknown_options(overrides)
+    read_recipe_values(path)
+    parser = recipe_parser(path)
+    try:
+        values = parser.instantiate(parser.parse_args(list(overrides)))
+        return Recipe(**{each.name: values[each.name] for each in dataclasses.fields(Recipe)})
+    except (ArgumentError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"recipe {path.name}: {reason}") from None
+
+
+def recipe_parser(path: Path) -> Any:  # noqa: ANN401 - of jsonargparse
+    """Return a parser with one option for every value of a recipe, defaults read from `path`."""
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        default_config_files=[str(path)], exit_on_error=False, add_help=False, usage=""
+    )
+    parser.add_class_arguments(Recipe, nested_key=None, fail_untyped=True)
+    return parser
+
+
+def _refuse_unknown_options(overrides: Sequence[str]) -> None:
+    known = list(flat_keys(Recipe))
+    problems = []
+    for word in overrides:
+        name = word.split("=", 1)[0]
+        if name.startswith("--") and name[2:] not in known:
+            problems.append(f"{name}: no such option{nearest(name[2:], known)}")
+    if overrides and not overrides[0].startswith("--"):
+        problems.insert(0, f"{overrides[0]}: not expected here")
+    if problems:
+        raise UserError(listed(problems))
