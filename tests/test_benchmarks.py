@@ -61,3 +61,39 @@ def test_a_benchmark_says_what_it_measures(path):
     )
     assert "usage" in done.stdout
     assert "--quick" in done.stdout
+
+
+@pytest.fixture
+def cases(monkeypatch):
+    """The module of made-up tests, found as the benchmarks find it."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("validation_cases")
+
+
+def texts_of(rows):
+    return {*rows.a, *rows.b}
+
+
+def test_a_test_drawn_row_by_row_parts_the_rows(cases, sample_folder):
+    rows = cases.read_rows(sample_folder / "train.tsv")
+    case = cases.row_by_row(rows, 0.25, np.random.default_rng(0))
+    parts = [list(zip(*part, strict=True)) for part in (case.labelled, case.test)]
+    assert [len(part) for part in parts] == [225, 75]
+    assert sorted(parts[0] + parts[1]) == sorted(zip(*rows, strict=True))
+    known = [bool({a, b} & texts_of(case.labelled)) for a, b, _ in parts[1]]
+    assert case.known_share == np.mean(known)
+
+
+def test_the_leaky_copy_repeats_queries_and_its_test_knows_none(cases):
+    case = cases.leaky(800, np.random.default_rng(0))
+    assert len(case.labelled.labels) == 800
+    assert len(texts_of(case.labelled)) < 1.7 * 800
+    assert case.known_share == 0
+    assert {*case.labelled.labels} == {*case.test.labels} == {0, 1}
+
+
+def test_the_drifted_copy_has_a_longer_test_with_newer_queries(cases):
+    level, drifted = (cases.drifted(800, each, np.random.default_rng(0)) for each in (0.0, 1.0))
+    assert drifted.test.lengths.mean() > drifted.labelled.lengths.mean() + 2
+    assert drifted.known_share < level.known_share
+    assert abs(level.test.lengths.mean() - level.labelled.lengths.mean()) < 0.7
