@@ -18,6 +18,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
+from desmatch.data.vocabulary import joined
 from desmatch.model.batch import TrainingBatches, TrainingRows, Vocabularies
 from desmatch.model.dropout import use_bank_dropout
 from desmatch.prepare import ROLES, Prepared, column
@@ -25,7 +26,7 @@ from desmatch.recipe import MachineConfig
 from desmatch.recipe_training import TrainingConfig
 from desmatch.runs import generator, processor_name
 from desmatch.train.machine import keep_freed_memory, uses_bf16
-from desmatch.train.pretrain import joined, joint_labels, joint_objective, starting_model
+from desmatch.train.pretrain import joint_labels, joint_objective, starting_model
 from desmatch.train.trainer import StageTrainer, ValidationRows
 
 if TYPE_CHECKING:

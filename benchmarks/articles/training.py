@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from desmatch.data.vocabulary import joined
 from desmatch.model.batch import UNLABELED, TrainingBatches, TrainingRows, Vocabularies
 from desmatch.model.dropout import use_bank_dropout
 from desmatch.model.heads import model_inputs
@@ -28,7 +29,6 @@ from desmatch.prepare import (
 )
 from desmatch.train.machine import keep_freed_memory
 from desmatch.train.optimizers import build_optimizer, build_scheduler, state_elements
-from desmatch.train.pretrain import joined
 from desmatch.train.trainer import ValidationRows, warmup_ratio
 
 if TYPE_CHECKING:

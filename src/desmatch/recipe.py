@@ -15,7 +15,7 @@ Initialization = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """How raw ids become token ids."""
+    """How raw ids become token ids, and which rows are made beside the given ones."""
 
     max_length: int = 32
     """Most tokens of [CLS] a [SEP] b [SEP]; the longer text is cut first."""
@@ -25,6 +25,11 @@ class DataConfig:
     """A rare id becomes [UNK], or placeholder k: the k-th different rare id of its pair."""
     num_placeholders: int = 8
     """Placeholder tokens in the vocabulary; further rare ids of a pair become [UNK]."""
+    augment: Literal["none", "closure"] = "none"
+    """Train too on pairs that follow from labelled ones: a = b and b = c give a = c, a = b and
+    a != c give b != c; in the ratio of the labels."""
+    augment_cap: float = 0.5
+    """Most new pairs for each labelled one that trains."""
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning."""
@@ -33,6 +38,7 @@ class DataConfig:
         require(
             self.num_placeholders >= 1, "data.num_placeholders", self.num_placeholders, "1 or more"
         )
+        require(self.augment_cap >= 0, "data.augment_cap", self.augment_cap, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +186,7 @@ class Recipe:
     seed: int = 0
     """Decides every random choice."""
     data: DataConfig = field(default_factory=DataConfig)
-    """How raw ids become token ids."""
+    """How raw ids become token ids, and which rows are made beside the given ones."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     """Which labelled rows are held out."""
     model: ModelConfig = field(default_factory=ModelConfig)

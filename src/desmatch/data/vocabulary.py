@@ -60,6 +60,16 @@ class EncodedPairs(NamedTuple):
         return EncodedPairs(*taken)
 
 
+def joined(parts: list[EncodedPairs]) -> EncodedPairs:
+    """Lay encoded pairs of several files one after the other."""
+    ends = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+    offsets = [part.offsets[1:] + start for part, start in zip(parts, ends[:-1], strict=True)]
+    return EncodedPairs(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([np.zeros(1, np.int64), *offsets]),
+    )
+
+
 class RaggedArray(NamedTuple):
     """Texts of different lengths end to end; `values` (N,), `offsets` (texts + 1,)."""
 

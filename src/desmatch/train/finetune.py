@@ -11,6 +11,7 @@ from desmatch.model.checkpoints import load_model
 from desmatch.model.losses import label_loss
 from desmatch.prepare import Prepared, training_mask
 from desmatch.runs import StageFolder, seed_everything
+from desmatch.train.augment import closed_rows, with_more
 from desmatch.train.trainer import finish_stage, train_stage, validation_rows
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ def label_training(
 ) -> None:
     """Train `model` in place on the labelled rows outside `fold`."""
     may_train = np.flatnonzero(training_mask(prepared, fold))
-    rows = TrainingRows(
+    given = TrainingRows(
         prepared.encode("train").take(may_train), prepared.train_column("label")[may_train]
     )
+    rows = with_more(given, closed_rows(prepared, recipe, fold=fold))
     vocabulary = Vocabularies(prepared.vocabulary.first_id, prepared.vocabulary.size)
     batches = TrainingBatches(
         rows, recipe.finetune, vocabulary, seed=recipe.seed, stage=stage.path.name

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from desmatch.data.vocabulary import EncodedPairs
+from desmatch.data.vocabulary import joined
 from desmatch.model.batch import UNLABELED, TrainingBatches, TrainingRows, Vocabularies
 from desmatch.model.checkpoints import build_model, load_aligned
 from desmatch.model.losses import joint_loss
 from desmatch.prepare import ROLES, Prepared, training_mask
 from desmatch.runs import StageFolder, generator, seed_everything
+from desmatch.train.augment import closed_rows, with_more
 from desmatch.train.trainer import Objective, finish_stage, train_stage, validation_rows
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ def starting_model(prepared: Prepared, recipe: Recipe) -> tuple[MatchForPairs, d
 def pretrain(prepared: Prepared, recipe: Recipe, stage: StageFolder, *, fold: int) -> None:
     """Train on all rows of all files, on labels outside `fold`, and write the finished model."""
     model, figures = starting_model(prepared, recipe)
-    rows = joint_rows(prepared, joint_labels(prepared, fold))
+    closed = closed_rows(prepared, recipe, fold=fold)
+    rows = with_more(joint_rows(prepared, joint_labels(prepared, fold)), closed)
     batches = joint_batches(prepared, recipe, recipe.pretrain, rows, stage=stage.path.name)
     joint_training(model, batches, validation_rows(prepared, fold), recipe=recipe, stage=stage)
-    finish_stage(model, prepared, stage, figures=figures)
+    finish_stage(model, prepared, stage, figures={**figures, "closed_pairs": len(closed.labels)})
 
 
 def joint_labels(prepared: Prepared, fold: int) -> dict[str, NDArray[np.int8]]:
@@ -111,13 +113,3 @@ def joint_objective(model: MatchForPairs, label_weight: float) -> Objective:
         )
 
     return objective
-
-
-def joined(parts: list[EncodedPairs]) -> EncodedPairs:
-    """Lay encoded pairs of several files one after the other."""
-    ends = np.cumsum([0, *(part.offsets[-1] for part in parts)])
-    offsets = [part.offsets[1:] + start for part, start in zip(parts, ends[:-1], strict=True)]
-    return EncodedPairs(
-        np.concatenate([part.ids for part in parts]),
-        np.concatenate([np.zeros(1, np.int64), *offsets]),
-    )

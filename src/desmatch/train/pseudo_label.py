@@ -11,6 +11,7 @@ from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import score_pairs
 from desmatch.prepare import Prepared, touches_fold
 from desmatch.runs import StageFolder, seed_everything
+from desmatch.train.augment import closed_rows, with_more
 from desmatch.train.finetune import finetune
 from desmatch.train.machine import set_threads
 from desmatch.train.pretrain import joint_batches, joint_labels, joint_rows, joint_training
@@ -83,7 +84,8 @@ def _joint_round(
     model = load_model(start)
     set_threads(recipe.machine)
     labels, figures = _round_labels(model, prepared, recipe, fold=fold)
-    rows = joint_rows(prepared, labels)
+    closed = closed_rows(prepared, recipe, fold=fold)
+    rows = with_more(joint_rows(prepared, labels), closed)
     config = recipe.pseudo_labels.training
     batches = joint_batches(prepared, recipe, config, rows, stage=stage.path.name)
     joint_training(model, batches, validation_rows(prepared, fold), recipe=recipe, stage=stage)
