@@ -36,6 +36,20 @@ def test_only_the_values_that_differ_are_listed(comparison):
     assert difference["values"][1:] == [1.0, 2.0]
 
 
+def test_slices_that_no_other_run_has_are_left_out(runs, tmp_path):
+    other = shutil.copytree(runs[1], tmp_path / "other")
+    for name in ("card.json", "metrics/metrics.json"):
+        content = read_json(other / name)
+        validation = content.get("validation", content)
+        validation["slices"] = [{**each, "auc": 0.25} for each in validation["slices"][:2]]
+        write_json(other / name, content)
+    found = write_comparison([runs[0], other], tmp_path / "page.html")["slices"]
+    first = read_json(runs[0] / "card.json")["validation"]["slices"][:2]
+    assert [(each["value"], each["aucs"]) for each in found] == [
+        (each["value"], [each["auc"], 0.25]) for each in first
+    ]
+
+
 def test_a_value_that_a_recipe_lacks_differs():
     recipes = [{"a": {"b": 1}, "c": 2}, {"c": 2}]
     assert recipe_differences(recipes) == [{"key": "a.b", "values": [1, ABSENT]}]

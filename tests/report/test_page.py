@@ -10,7 +10,7 @@ import pytest
 
 from desmatch.report.content import ReportContent
 from desmatch.report.drawings import draw_figures
-from desmatch.report.html import DASH, coded, number, raw, sentence, share, signed
+from desmatch.report.html import DASH, chance, coded, number, raw, sentence, share, signed
 from desmatch.report.page import page_html, write_report
 from desmatch.runs import read_json
 
@@ -257,6 +257,14 @@ def test_what_one_would_type_is_code():
         "a &lt;b&gt;; <code>desmatch run X</code> or <code>--validation.random_share</code> 0.05, "
         "well-known"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "below 0.1 %"), (0.5, "50.0 %"), (0.9, "90.0 %"), (1.0, "above 99.9 %")],
+)
+def test_a_chance_is_never_certain(value, text):
+    assert chance(value).replace("\N{NO-BREAK SPACE}", " ") == text
 
 
 def test_a_sentence_has_a_capital_and_a_stop():

@@ -108,6 +108,12 @@ def test_points_lie_where_the_svg_draws_them(place):
         assert series.places[place] == pytest.approx(drawn[place], abs=0.02)
 
 
+def test_points_lie_inside_the_frame(build):
+    for series in for_page(build(), name="x", title="x")[1]:
+        top, bottom = series.frame
+        assert all(top <= place[1] <= bottom for place in series.places)
+
+
 def test_a_stacked_bar_tells_its_own_height():
     _, (different, same, _) = for_page(scores(), name="x", title="x")
     assert sum(different.y) == pytest.approx(50)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from desmatch.report import tables
+from desmatch.report.words import PLACED
 
 NUMBERS = st.floats(-1e6, 1e6) | st.integers(-1000, 1000) | st.sampled_from([math.nan, math.inf])
 ANYTHING = st.recursive(
@@ -15,7 +16,7 @@ ANYTHING = st.recursive(
     ),
     max_leaves=6,
 )
-KEYS = sorted(tables.PLACED)
+KEYS = sorted(PLACED)
 
 
 def test_the_first_line_is_the_figure_that_the_run_recommends():

@@ -213,7 +213,7 @@ def _run_figures(run: ComparedRun) -> dict[str, Any]:
 
 
 def _slices(runs: Sequence[ComparedRun]) -> list[dict[str, Any]]:
-    """Return the slices of the first run, with every run's AUC on the slice of that name."""
+    """Return the slices of the first run that another has too, with every run's AUC on them."""
     tables = [
         {(row.name, str(row.cells.get("value"))): row for row in slice_rows(_validation(run))}
         for run in runs
@@ -226,6 +226,7 @@ def _slices(runs: Sequence[ComparedRun]) -> list[dict[str, Any]]:
             "aucs": [each[name, value].value if (name, value) in each else None for each in tables],
         }
         for (name, value), row in tables[0].items()
+        if any((name, value) in each for each in tables[1:])
     ]
 
 

@@ -68,7 +68,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=number, share=share, signed=signed, raw=raw, sentence=sentence, coded=coded
+        number=number,
+        share=share,
+        chance=chance,
+        signed=signed,
+        raw=raw,
+        sentence=sentence,
+        coded=coded,
     )
     return environment
 
@@ -89,10 +95,10 @@ def number(value: Any, digits: int = 0) -> str:  # noqa: ANN401 - any value of a
     return f"{value:,.{0 if isinstance(value, int) else digits}f}".replace("-", MINUS)
 
 
-def share(value: Any, digits: int = 2) -> str:  # noqa: ANN401 - any value of a card
+def share(value: Any) -> str:  # noqa: ANN401 - any value of a card
     """Return a share in [0, 1] as per cent, `12.34 %`, a dash for a missing one."""
     if isinstance(value, int | float) and not is_missing(value):
-        return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
+        return f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
     return number(value)
 
 
@@ -107,6 +113,17 @@ def raw(value: Any) -> str:  # noqa: ANN401 - any value of a card
     """Return a number for the script to sort by; nothing for a missing one."""
     found = finite(value)
     return "" if found is None else repr(found)
+
+
+def chance(value: float) -> str:
+    """Return a chance as per cent; a bootstrap does not know what lies beyond 99.9 of them."""
+    if value < 0.001:
+        return "below 0.1\N{NO-BREAK SPACE}%"
+    return (
+        f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+        if value <= 0.999
+        else "above 99.9\N{NO-BREAK SPACE}%"
+    )
 
 
 def sentence(text: str) -> str:

@@ -99,6 +99,8 @@ class Series(NamedTuple):
     """(P,), as drawn; of stacked bars the height of the bar alone."""
     places: list[tuple[float, float]]
     """(P,), where each point lies in the SVG, in points from its upper left corner."""
+    frame: tuple[float, float]
+    """Where its axes begin and end in the SVG, downwards."""
     x_texts: list[str]
     """(P,), x in words."""
     notes: list[str]
@@ -112,6 +114,7 @@ class Series(NamedTuple):
             "label": self.label,
             "keys": self.keys,
             "names": [self.x_name, self.y_name],
+            "frame": [round(each, 1) for each in self.frame],
             "points": [[round(left, 1), round(top, 1), *words, note]
                        for (left, top), words, note in zip(self.places, texts, notes, strict=True)],
         }  # fmt: skip
@@ -223,6 +226,7 @@ def _series(axes: Axes, label: str, artists: list[Any], height: float) -> Series
         x=[float(x) for x, *_ in points],
         y=[float(value) for _, _, value, _ in points],
         places=[(float(left), height - float(bottom)) for left, bottom in places],
+        frame=(height - axes.bbox.y1, height - axes.bbox.y0),
         x_texts=[text for *_, text in points],
         notes=vars(first).get(NOTES, []),
     )

@@ -22,7 +22,7 @@ class Plot {
     const { width, height } = this.svg.viewBox.baseVal;
     Object.assign(this, { width, height });
     this.cross = element("g", { class: "cross", visibility: "hidden" }, this.svg);
-    this.down = element("line", { y1: 0, y2: height }, this.cross);
+    this.down = element("line", {}, this.cross);
     this.ring = element("circle", { r: 3.5 }, this.cross);
     this.listen(figure);
   }
@@ -61,12 +61,14 @@ class Plot {
     this.tip.hidden = place === null;
     this.cross.setAttribute("visibility", place === null ? "hidden" : "visible");
     if (place === null) return;
-    const { label, names, points } = this.series[place[0]];
+    const { label, names, frame, points } = this.series[place[0]];
     const [left, top, x, y, note] = points[place[1]];
     this.ring.setAttribute("cx", left);
     this.ring.setAttribute("cy", top);
     this.down.setAttribute("x1", left);
     this.down.setAttribute("x2", left);
+    this.down.setAttribute("y1", frame[0]);
+    this.down.setAttribute("y2", frame[1]);
     const lines = [`${names[0]} ${x}`, names[1] && `${names[1]} ${y}`, note];
     this.tip.textContent = [label, ...lines].filter(Boolean).join("\n");
     const isLeft = left < this.width / 2; // the box stays inside the figure
