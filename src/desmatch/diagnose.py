@@ -20,7 +20,7 @@ from desmatch.model.layers import LayerNorm
 from desmatch.report.figures import depth_figure
 from desmatch.report.svg import to_svg
 from desmatch.runs import atomic_folder, write_json
-from desmatch.train.augment import closed_rows, with_more
+from desmatch.train.augment import closed_rows
 from desmatch.train.machine import set_threads
 from desmatch.train.pretrain import (
     joint_batches,
@@ -102,7 +102,7 @@ def _joint_batches(run: Run) -> TrainingBatches:
     """Return the joint stage's batches of masked tokens, whatever its objective was."""
     prepared, recipe = run.prepared, run.recipe
     closed = closed_rows(prepared, recipe, fold=run.held_out)
-    rows = with_more(joint_rows(prepared, joint_labels(prepared, run.held_out)), closed)
+    rows = joint_rows(prepared, joint_labels(prepared, run.held_out)).joined(closed)
     config = replace(recipe.pretrain, objective="mlm")
     return joint_batches(prepared, recipe, config, rows, stage="pretrained")
 

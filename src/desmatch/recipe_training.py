@@ -168,8 +168,14 @@ class PseudoLabelConfig:
 
     rounds: int = 0
     """Times that unlabelled rows are labelled and trained on; 0: never."""
+    kind: Literal["hard", "soft"] = "hard"
+    """Hard: 0 and 1 for the surest rows; soft: the model's probability for the same rows."""
     share: float = 0.5
     """Share of the unlabelled rows that is labelled: the surest ones, in the classes' ratio."""
+    confidence: float = 0.5
+    """Rows whose label is less probable than this get none, whatever the share."""
+    in_finetune: bool = False
+    """Whether the stage on labels that follows a round sees these labels too."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """The joint training of a round; the fine-tuning stage follows it."""
 
@@ -177,3 +183,5 @@ class PseudoLabelConfig:
         """Refuse values outside their range."""
         require(self.rounds >= 0, "pseudo_labels.rounds", self.rounds, "0 or more")
         require(0 < self.share <= 1, "pseudo_labels.share", self.share, "a share in (0, 1]")
+        sure = self.confidence
+        require(0.5 <= sure < 1, "pseudo_labels.confidence", sure, "a probability in [0.5, 1)")

@@ -10,7 +10,7 @@ from desmatch.cli import main
 from desmatch.model.batch import TrainingRows
 from desmatch.prepare import Prepared, Sources, prepare, training_mask
 from desmatch.recipe import DataConfig, Recipe, ValidationConfig
-from desmatch.train.augment import closed_rows, with_more
+from desmatch.train.augment import closed_rows
 from tests.conftest import encode_lists
 
 CLOSURE = Recipe(
@@ -77,7 +77,7 @@ def test_without_augmentation_there_is_no_new_pair(prepared):
     none = closed_rows(prepared, recipe, fold=0)
     assert none.pairs.num_pairs == len(none.labels) == 0
     given = TrainingRows(encode_lists([([7], [8, 9])]), np.array([1], np.int8))
-    both = with_more(given, none)
+    both = given.joined(none)
     np.testing.assert_array_equal(both.pairs.ids, given.pairs.ids)
     np.testing.assert_array_equal(both.pairs.offsets, given.pairs.offsets)
     assert both.labels.dtype == np.int8

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from desmatch.cli import main
 from desmatch.model.batch import UNLABELED
 from desmatch.prepare import Prepared, touches_fold
+from desmatch.train import finetune
 from desmatch.train.pseudo_label import choose_pseudo_labels
 
 
@@ -36,6 +37,25 @@ def test_the_surest_rows_get_labels_in_the_ratio_of_the_classes(
         assert not len(high) or not len(low) or high.min() >= low.max()
 
 
+@given(confidence=st.floats(0.55, 0.99), positive_share=st.floats(0.1, 0.9), seed=st.integers(0, 9))
+def test_no_label_is_less_probable_than_the_confidence(confidence, positive_share, seed):
+    scores = np.random.default_rng(seed).beta(0.4, 0.6, size=300)
+    labels = choose_pseudo_labels(
+        scores,
+        share=1.0,
+        positive_share=positive_share,
+        allowed=np.ones(300, bool),
+        confidence=confidence,
+    )
+    chosen = labels != UNLABELED
+    of_label = np.where(labels == 1, scores, 1 - scores)[chosen]
+    assert (of_label >= confidence).all()
+    assert (labels == 1).sum() == pytest.approx(positive_share * chosen.sum(), abs=0.5)
+    sure = (scores >= confidence).sum(), (scores <= 1 - confidence).sum()
+    exhausted = min(sure[0] / positive_share, sure[1] / (1 - positive_share))
+    assert chosen.sum() == int(exhausted)
+
+
 def test_rows_that_share_a_query_with_the_held_out_fold_are_found(finished_run):
     prepared = Prepared.load(finished_run / "prepared")
     train = prepared.rows["train"]
@@ -60,3 +80,30 @@ def test_a_run_with_a_round_of_pseudo_labels(sample_folder, tmp_path, tiny_optio
     card = json.loads((out / "card.json").read_text())
     assert any("pseudo-labels" in warning for warning in card["warnings"])
     assert (out / "submission" / "result.tsv").is_file()
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_labels_of_a_round_reach_the_stage_on_labels(
+    kind, sample_folder, tmp_path, tiny_options, monkeypatch
+):
+    seen = {}
+    train = finetune.train_stage
+
+    def watched(model, batches, *rest, **named):
+        seen[named["stage"].path.name] = batches.rows
+        return train(model, batches, *rest, **named)
+
+    monkeypatch.setattr(finetune, "train_stage", watched)
+    out = tmp_path / "run"
+    words = ["run", "--recipe", "semi-supervised", "--data", str(sample_folder), "--out", str(out)]
+    more = ["--pseudo_labels.training.num_train_epochs=0.5", "--pseudo_labels.share=0.25",
+            f"--pseudo_labels.kind={kind}", "--pseudo_labels.in_finetune=true"]  # fmt: skip
+    assert main([*words, *tiny_options, *more]) == 0
+    gold, both = seen["finetuned"].labels, seen["pseudo-labeled"].labels
+    np.testing.assert_array_equal(both[: len(gold)], gold)
+    with np.load(out / "fold-0" / "pseudo-labeled-1-joint" / "labels.npz") as kept:
+        given_labels = np.concatenate([kept["test"], kept["unlabeled"]])
+    beside = both[len(gold) :]
+    np.testing.assert_array_equal(beside, given_labels[given_labels != UNLABELED])
+    assert len(beside)
+    assert np.isin(beside, (0, 1)).all() == (kind == "hard")

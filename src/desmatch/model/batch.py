@@ -16,7 +16,7 @@ from desmatch.data.batches import FlatBatch, assemble, plan_epoch
 from desmatch.data.corrupt import choose_ngrams, choose_tokens, choose_words, corrupt
 from desmatch.data.heat import LeftOut, choose_left_out, leave_out
 from desmatch.data.pack import pack, pack_tightly
-from desmatch.data.vocabulary import EncodedPairs, positions_within
+from desmatch.data.vocabulary import EncodedPairs, joined, positions_within
 from desmatch.data.words import Words, fit_words
 from desmatch.runs import generator
 from desmatch.schema import Special
@@ -104,6 +104,16 @@ class TrainingRows(NamedTuple):
 
     pairs: EncodedPairs
     labels: NDArray[np.int8] | NDArray[np.float32]
+
+    def take(self, rows: NDArray[np.int64]) -> TrainingRows:
+        """Return the rows of these numbers."""
+        return TrainingRows(self.pairs.take(rows), self.labels[rows])
+
+    def joined(self, others: TrainingRows) -> TrainingRows:
+        """Return these rows and then the others."""
+        return TrainingRows(
+            joined([self.pairs, others.pairs]), np.concatenate([self.labels, others.labels])
+        )
 
 
 UNLABELED = -1

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 
 from desmatch.data.closure import close
 from desmatch.data.graph import number_texts
-from desmatch.data.vocabulary import joined
 from desmatch.model.batch import TrainingRows
 from desmatch.prepare import Prepared, training_mask
 from desmatch.runs import generator
@@ -39,9 +38,3 @@ def closed_rows(prepared: Prepared, recipe: Recipe, *, fold: int) -> TrainingRow
     texts = pc.unique(pa.chunked_array([*table["a"].chunks, *table["b"].chunks], pa.string()))
     pairs = prepared.vocabulary.encode(texts.take(pa.array(new.a)), texts.take(pa.array(new.b)))
     return TrainingRows(pairs, new.labels)
-
-
-def with_more(rows: TrainingRows, more: TrainingRows) -> TrainingRows:
-    """Return two sets of rows as one."""
-    pairs = joined([rows.pairs, more.pairs])
-    return TrainingRows(pairs, np.concatenate([rows.labels, more.labels]))

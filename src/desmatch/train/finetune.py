@@ -11,7 +11,7 @@ from desmatch.model.checkpoints import load_model
 from desmatch.model.losses import label_loss
 from desmatch.prepare import Prepared, training_mask
 from desmatch.runs import StageFolder, seed_everything
-from desmatch.train.augment import closed_rows, with_more
+from desmatch.train.augment import closed_rows
 from desmatch.train.trainer import finish_stage, train_stage, validation_rows
 
 if TYPE_CHECKING:
@@ -25,24 +25,51 @@ if TYPE_CHECKING:
 
 
 def finetune(
-    prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder, *, fold: int
+    prepared: Prepared,
+    recipe: Recipe,
+    start: Path,
+    stage: StageFolder,
+    *,
+    fold: int,
+    beside: TrainingRows | None = None,
 ) -> None:
-    """Train the model in `start` on the labelled rows outside `fold`."""
+    """Train the model in `start` on the labelled rows outside `fold`.
+
+    Args:
+        prepared: The data.
+        recipe: Its seed, `finetune` and machine are used.
+        start: Folder of a model.
+        stage: To write.
+        fold: That is held out.
+        beside: Rows with a model's labels that train too.
+    """
     seed_everything(recipe.seed)
     model = load_model(start)
-    label_training(model, prepared, recipe, stage, fold=fold)
+    rows = labelled_rows(prepared, fold).joined(closed_rows(prepared, recipe, fold=fold))
+    if beside is not None:
+        rows = rows.joined(beside)
+    label_training(model, rows, prepared, recipe, stage, fold=fold)
     finish_stage(model, prepared, stage)
 
 
-def label_training(
-    model: MatchForPairs, prepared: Prepared, recipe: Recipe, stage: StageFolder, *, fold: int
-) -> None:
-    """Train `model` in place on the labelled rows outside `fold`."""
+def labelled_rows(prepared: Prepared, fold: int) -> TrainingRows:
+    """Return the labelled rows that train while `fold` is held out."""
     may_train = np.flatnonzero(training_mask(prepared, fold))
-    given = TrainingRows(
+    return TrainingRows(
         prepared.encode("train").take(may_train), prepared.train_column("label")[may_train]
     )
-    rows = with_more(given, closed_rows(prepared, recipe, fold=fold))
+
+
+def label_training(
+    model: MatchForPairs,
+    rows: TrainingRows,
+    prepared: Prepared,
+    recipe: Recipe,
+    stage: StageFolder,
+    *,
+    fold: int,
+) -> None:
+    """Train `model` in place on labelled rows outside `fold`."""
     vocabulary = Vocabularies(prepared.vocabulary.first_id, prepared.vocabulary.size)
     batches = TrainingBatches(
         rows, recipe.finetune, vocabulary, seed=recipe.seed, stage=stage.path.name

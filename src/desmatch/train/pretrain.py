@@ -16,7 +16,7 @@ from desmatch.model.checkpoints import build_model, load_aligned
 from desmatch.model.losses import joint_loss
 from desmatch.prepare import ROLES, Prepared, training_mask
 from desmatch.runs import StageFolder, generator, seed_everything
-from desmatch.train.augment import closed_rows, with_more
+from desmatch.train.augment import closed_rows
 from desmatch.train.trainer import Objective, finish_stage, train_stage, validation_rows
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def pretrain(prepared: Prepared, recipe: Recipe, stage: StageFolder, *, fold: in
     """Train on all rows of all files, on labels outside `fold`, and write the finished model."""
     model, figures = starting_model(prepared, recipe)
     closed = closed_rows(prepared, recipe, fold=fold)
-    rows = with_more(joint_rows(prepared, joint_labels(prepared, fold)), closed)
+    rows = joint_rows(prepared, joint_labels(prepared, fold)).joined(closed)
     batches = joint_batches(prepared, recipe, recipe.pretrain, rows, stage=stage.path.name)
     joint_training(model, batches, validation_rows(prepared, fold), recipe=recipe, stage=stage)
     finish_stage(model, prepared, stage, figures={**figures, "closed_pairs": len(closed.labels)})

@@ -40,6 +40,8 @@ from desmatch.train.progress import ProgressBar
 from desmatch.train.tracking import add_tensorboard, end_tracking
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from transformers import TrainerState
 
@@ -53,6 +55,7 @@ Objective = Callable[["PairOutput", dict[str, Tensor]], Tensor]
 """What a model says of a batch, and the batch, to a loss."""
 
 EVALUATIONS = "evaluations"
+LABELS = "labels.npz"
 HISTORY = "history.json"
 LOGS_PER_EVALUATION = 10
 
@@ -233,8 +236,17 @@ def finish_stage(
     stage: StageFolder,
     *,
     figures: dict[str, Any] | None = None,
+    labels: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
-    """Write the trained model, its tokenizer, history and evaluations as the finished stage."""
+    """Write the trained model, its tokenizer, history and evaluations as the finished stage.
+
+    Args:
+        model: As trained.
+        prepared: What it was trained on.
+        stage: Begun by `train_stage`.
+        figures: For the card.
+        labels: Role to the labels that a model gave to its rows, where a later stage needs them.
+    """
     if is_main_process():
         with stage.finish() as partial:
             model.save_pretrained(partial)
@@ -242,6 +254,8 @@ def finish_stage(
             shutil.copy(stage.work / HISTORY, partial / HISTORY)
             shutil.copytree(stage.work / EVALUATIONS, partial / EVALUATIONS)
             write_json(partial / FIGURES, figures or {})
+            if labels is not None:
+                np.savez(partial / LABELS, **labels)  # type: ignore[arg-type]
     wait_for_everyone()
 
 
