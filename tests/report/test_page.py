@@ -254,7 +254,7 @@ def test_differences_have_their_sign():
 
 def test_what_one_would_type_is_code():
     assert coded("a <b>; `desmatch run X` or --validation.random_share 0.05, well-known") == (
-        "a &lt;b&gt;; <code>desmatch run X</code> or <code>--validation.random_share</code> 0.05, "
+        "a &lt;b&gt;; <code>desmatch run X</code> or <code>--validation.random_share 0.05</code>, "
         "well-known"
     )
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SCRIPT = "page.js"
-CODE = re.compile(r"(`[^`]+`|--[a-z][\w.-]*\w)")
+CODE = re.compile(r"(`[^`]+`|--[a-z][\w.-]*\w(?: \d+(?:\.\d+)?)?)")
+"""Backticks, or an option with the number behind it."""
 
 
 class Shown(NamedTuple):

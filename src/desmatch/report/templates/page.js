@@ -31,7 +31,9 @@ class Plot {
     for (const name of ["pointermove", "pointerdown"]) {
       this.canvas.addEventListener(name, (event) => this.show(this.nearest(event)));
     }
-    this.canvas.addEventListener("pointerleave", () => this.show(null));
+    this.canvas.addEventListener("pointerleave", (event) => {
+      if (event.pointerType === "mouse") this.show(null); // a finger leaves after each tap
+    });
     this.canvas.addEventListener("blur", () => this.show(null));
     this.canvas.addEventListener("keydown", (event) => this.key(event));
     for (const [index, button] of figure.querySelectorAll(".legend button").entries()) {
