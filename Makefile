@@ -41,6 +41,8 @@ test-all: $(STAMP) ## The slow tests too
 
 bench: $(STAMP) ## The benchmarks, one after the other
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_read.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_graph.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_partition.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_lexical.py --labels data/sample/test_labels.tsv
 
 bench-train: $(BENCH_STAMP) ## Speed of training beside two other libraries; OPTIONS="--data DIR --threads N"

@@ -45,7 +45,7 @@ class Closure(NamedTuple):
         first, second = self.equal[a[known]], self.equal[b[known]]
         sound = self.is_sound[first] & self.is_sound[second]
         keys = pair_keys(first, second, len(self.is_sound))
-        result[known[sound & np.isin(keys, self.apart)]] = 0
+        result[known[sound & _contains(self.apart, keys)]] = 0
         result[known[sound & (first == second)]] = 1
         return result
 
@@ -115,11 +115,14 @@ def close(
     closure = infer_closure(a, b, labels, num_texts=num_texts)
     known = np.unique(pair_keys(a, b, num_texts))
     order = np.argsort(closure.equal, kind="stable")
-    members = _Members(order, np.bincount(closure.equal, minlength=len(closure.is_sound)))
-    same = members.pairs_within(np.flatnonzero(closure.is_sound & (members.sizes > 2)), known, rng)
+    sizes = np.bincount(closure.equal, minlength=len(closure.is_sound))
+    members = _Members(order, sizes, known, most=2 * cap * len(labels))
+    same = members.pairs_within(np.flatnonzero(closure.is_sound & (sizes > 2)), rng)
     first, second = np.divmod(closure.apart, max(1, len(closure.is_sound)))
-    sound = closure.is_sound[first] & closure.is_sound[second]
-    differ = members.pairs_between(first[sound], second[sound], known, rng)
+    says_more = (
+        closure.is_sound[first] & closure.is_sound[second] & (sizes[first] + sizes[second] > 2)
+    )
+    differ = members.pairs_between(first[says_more], second[says_more], rng)
     share = float(labels.mean()) if len(labels) else 0.0
     drawn = [
         rng.permutation(keys)[:number]
@@ -146,7 +149,16 @@ def _numbers(num_same: int, num_differ: int, share: float, limit: float) -> tupl
     return int(total * share + 1e-9), int(total * (1 - share) + 1e-9)
 
 
-DRAWS = 4
+def _contains(ascending: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(keys,), whether each key is among the ascending ones."""
+    if not len(ascending):
+        return np.zeros(len(keys), np.bool_)
+    place = np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)
+    found: NDArray[np.bool_] = ascending[place] == keys
+    return found
+
+
+DRAWS = 2
 """Pairs drawn for each that a class may give, where it has too many to list them all."""
 
 
@@ -156,41 +168,44 @@ class _Members(NamedTuple):
     Attributes:
         texts: (T,), all texts, class by class.
         sizes: (C,).
+        known: Sorted keys of the pairs that are labelled.
+        most: About so many new pairs of a label are of use; more are not made.
     """
 
     texts: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    known: NDArray[np.int64]
+    most: float
 
     def pairs_within(
-        self, classes: NDArray[np.int64], known: NDArray[np.int64], rng: np.random.Generator
+        self, classes: NDArray[np.int64], rng: np.random.Generator
     ) -> NDArray[np.int64]:
         """Return keys of new pairs inside each class, at most as many as it has texts."""
         size = self.sizes[classes]
-        owner, number = _draw_numbers(size * (size - 1) // 2, size, rng)
+        limit = _lowered(size, self.most)
+        owner, number = _draw_numbers(size * (size - 1) // 2, limit, rng)
         # number k of a triangle without its diagonal: row i < column j, k = j (j - 1) / 2 + i
         j = ((1 + np.sqrt(1 + 8 * number)) / 2).astype(np.int64)
         i = number - j * (j - 1) // 2
-        return self._new(owner, (classes[owner], i), (classes[owner], j), known, size)
+        return self._new(owner, (classes[owner], i), (classes[owner], j), limit)
 
     def pairs_between(
         self,
         first: NDArray[np.int64],
         second: NDArray[np.int64],
-        known: NDArray[np.int64],
         rng: np.random.Generator,
     ) -> NDArray[np.int64]:
         """Return keys of new pairs between classes, at most one for each text beyond two."""
-        limit = self.sizes[first] + self.sizes[second] - 2
+        limit = _lowered(self.sizes[first] + self.sizes[second] - 2, self.most)
         owner, number = _draw_numbers(self.sizes[first] * self.sizes[second], limit, rng)
         i, j = np.divmod(number, self.sizes[second[owner]])
-        return self._new(owner, (first[owner], i), (second[owner], j), known, limit)
+        return self._new(owner, (first[owner], i), (second[owner], j), limit)
 
     def _new(
         self,
         owner: NDArray[np.int64],
         one: tuple[NDArray[np.int64], NDArray[np.int64]],
         other: tuple[NDArray[np.int64], NDArray[np.int64]],
-        known: NDArray[np.int64],
         limit: NDArray[np.int64],
     ) -> NDArray[np.int64]:
         """Return the keys of (class, place) pairs that are not known, `limit` for each owner."""
@@ -200,10 +215,17 @@ class _Members(NamedTuple):
             self.texts[starts[other[0]] + other[1]],
             len(self.texts),
         )
-        is_new = ~np.isin(keys, known)
+        is_new = ~_contains(self.known, keys)
         keys, owner = keys[is_new], owner[is_new]  # owners ascend
         place = np.arange(len(owner)) - np.searchsorted(owner, owner)
         return keys[place < limit[owner]]
+
+
+def _lowered(limits: NDArray[np.int64], most: float) -> NDArray[np.int64]:
+    """Lower all limits by one factor to a sum of about `most`, but none below 1."""
+    factor = min(1.0, most / max(1, int(limits.sum())))
+    lowered: NDArray[np.int64] = np.ceil(limits * factor).astype(np.int64)
+    return lowered
 
 
 def _draw_numbers(

@@ -10,18 +10,19 @@ No cut is without loss everywhere: all pairs of a single hub share its text, so 
 pairs than the limit all beyond the limit cross the cut, wherever it runs.
 
 Pairs that cross the cut (%) where parts are half a fold, of components of about 100,000 pairs (the
-last one: 3,743); in brackets what stretches of the reverse Cuthill-McKee order lose.
+last one: 3,743); in brackets what stretches of the reverse Cuthill-McKee order lose
+(`benchmarks/bench_partition.py`).
 
 | component | 5 folds | 10 folds |
 |---|---|---|
 | one star | 90 (100) | 95 (100) |
 | star of 300 stars | 0.3 (99.6) | 0.3 (99.6) |
-| chain of cliques of 12 texts | 0.0 (0.2) | 0.0 (0.5) |
-| 600 communities, 5 % of the pairs between them | 3.9 (71) | 4.2 (80) |
-| hubs of unequal size, 10 % of their partners shared | 21 (97) | 37 (97) |
-| both texts by Zipf's law | 45 (92) | 48 (96) |
-| random, mean degree 2.7 | 21 (83) | 23 (91) |
-| the largest of antfin's labelled and test pairs together | 1.7 (51) | 2.6 (75) |
+| chain of cliques of 12 texts | 0.0 (0.3) | 0.0 (0.7) |
+| communities of 100 texts, 5 % of the pairs between two | 3.7 (70) | 4.0 (79) |
+| hubs of unequal size, a tenth of their partners shared | 21 (93) | 37 (97) |
+| both texts by Zipf's law | 44 (90) | 48 (95) |
+| random, mean degree 2.4 | 21 (83) | 23 (91) |
+| the largest of antfin's labelled and test pairs together | 1.3 (43) | 2.5 (69) |
 
 Shapes: E pairs, T texts, N nodes of a level.
 """
