@@ -33,7 +33,8 @@ from desmatch.model.heads import MatchForPairs
 from desmatch.recipe_file import load_recipe, recipe_path
 from desmatch.recipe_training import AmosConfig, TrainingConfig
 from desmatch.runs import seed_everything
-from desmatch.train.optimizers import Amos, amos_groups, state_elements
+from desmatch.train.amos import Amos, amos_groups
+from desmatch.train.optimizers import state_elements
 
 if TYPE_CHECKING:
     from desmatch.recipe import Recipe

@@ -20,13 +20,10 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 from desmatch.model.configuration import MatchConfig
 from desmatch.model.heads import MatchForPairs
 from desmatch.recipe_training import AmosConfig, Schedule, TrainingConfig
+from desmatch.train.amos import SLOT_SHAPES, Amos, Slots, amos_groups
 from desmatch.train.optimizers import (
-    SLOT_SHAPES,
-    Amos,
     Scale,
-    Slots,
     adamw_groups,
-    amos_groups,
     build_optimizer,
     build_scheduler,
     inverse_square,
