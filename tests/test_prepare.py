@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -135,6 +136,16 @@ def refusal_of(folder, train, fold):
 def test_a_broken_folder_is_named(tmp_path):
     with pytest.raises(UserError, match=r"cannot be read .*run `desmatch prepare`"):
         Prepared.load(tmp_path)
+
+
+def test_a_folder_of_an_older_version_is_refused(tmp_path):
+    folder = prepared_of(tmp_path, pairs_of(12))
+    rows = Prepared.load(folder).rows["train"].remove_columns("weight")
+    rows.save_to_disk(str(tmp_path / "older"))
+    shutil.rmtree(folder / "train")
+    (tmp_path / "older").rename(folder / "train")
+    with pytest.raises(UserError, match=r"older version, without weight; delete it"):
+        Prepared.load(folder)
 
 
 def test_every_role_is_encoded_by_the_vocabulary_of_all(finished_run):

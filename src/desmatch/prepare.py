@@ -131,7 +131,7 @@ class Prepared:
         """Load what `prepare` wrote.
 
         Raises:
-            UserError: The folder is missing or broken.
+            UserError: The folder is missing or broken, or an older version made it.
         """
         try:
             rows = {role: load_from_disk(str(folder / role)) for role in ("train", "test")}
@@ -143,6 +143,11 @@ class Prepared:
             )
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: cannot be read ({error}); run `desmatch prepare`") from None
+        if missing := {"fold", "group", "weight"} - {*rows["train"].column_names}:
+            raise UserError(
+                f"{folder}: made by an older version, without {', '.join(sorted(missing))}; "
+                "delete it and run the command again"
+            )
         return cls(Vocabulary.load(folder), rows, read_json(folder / FIGURES))
 
 
