@@ -204,8 +204,11 @@ def test_a_difference_is_that_of_both_aucs_over_the_same_draws():
         differences.append(
             roc_auc_score(labels[rows], others[rows]) - roc_auc_score(labels[rows], scores[rows])
         )
+    sizes = np.bincount(numbers)
+    effective = sizes.sum() ** 2 / (sizes**2).sum()
+    tail = stats.norm.cdf(stats.t.ppf(0.025, effective - 1) * np.sqrt(effective / (effective - 1)))
     np.testing.assert_allclose(
-        paired.interval, np.quantile(differences, [0.025, 0.975]), atol=1e-12
+        paired.interval, np.quantile(differences, [tail, 1 - tail]), atol=1e-12
     )
     signs = np.sign(np.round(differences, 12))
     assert paired.chance_second_is_better == pytest.approx(np.mean((signs + 1) / 2))
@@ -299,3 +302,12 @@ def test_quantiles_equal_scipys(rate):
     at = np.arange(0, 2**16, 997)
     expected = stats.poisson.ppf((at + 0.5) / 2**16, rate)
     np.testing.assert_array_equal(intervals._poisson_quantiles(rate)[at], expected)
+
+
+@pytest.mark.parametrize("size", [4, 10, 1000])
+def test_the_interval_of_a_mean_is_expanded_to_students(size):
+    """The bootstrap's deviation of a mean lacks sqrt((n - 1) / n), and its law is not Student's."""
+    values = stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000) * np.sqrt((size - 1) / size)
+    low, high = intervals._central(values, 0.95, size)
+    reach = stats.t.ppf(0.975, size - 1)
+    np.testing.assert_allclose([low, high], [-reach, reach], rtol=0.02)

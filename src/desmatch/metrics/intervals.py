@@ -2,8 +2,9 @@
 
 Rows that share a text are not independent: a model that reads one text well reads all its rows
 well. A bootstrap of rows takes them for independent and is too narrow; components share no text,
-so they are what is drawn (Field & Welsh 2007, 'Bootstrapping clustered data'). With few components
-the interval is still a little narrow: over 80 simulated ones, 93 to 94 of 100 held the truth.
+so they are what is drawn (Field & Welsh 2007, 'Bootstrapping clustered data'). Percentiles of few
+components are too narrow by what Student's t is wider than the normal law; the interval is expanded
+by that (Hesterberg 2015, 'What Teachers Should Know About the Bootstrap').
 
 A resampled AUC needs no sorting. With weights w (how often a row's component was drawn),
 
@@ -86,7 +87,8 @@ def bootstrap_auc(  # noqa: PLR0913 - labels, scores, components and how to draw
     components = _numbered(groups, scores)
     auc = weighted_auc(labels, scores, components, weights)
     draw = _uniform_draws(components, len(labels))
-    return _central(_resampled(auc, draw, rng=rng, num_samples=num_samples), level)
+    values = _resampled(auc, draw, rng=rng, num_samples=num_samples)
+    return _central(values, level, _effective_components(components, weights))
 
 
 def paired_bootstrap(  # noqa: PLR0913 - bootstrap_auc's arguments and one more
@@ -126,7 +128,8 @@ def paired_bootstrap(  # noqa: PLR0913 - bootstrap_auc's arguments and one more
         lambda drawn: second_auc(drawn) - first_auc(drawn), draw, rng=rng, num_samples=num_samples
     )
     better = (differences > 0).mean() + (differences == 0).mean() / 2
-    return PairedDifference(_central(differences, level), float(better))
+    interval = _central(differences, level, _effective_components(components))
+    return PairedDifference(interval, float(better))
 
 
 def prediction_interval(  # noqa: PLR0913 - bootstrap_auc's arguments and one more
@@ -181,7 +184,8 @@ def prediction_interval(  # noqa: PLR0913 - bootstrap_auc's arguments and one mo
     draw_validation = _uniform_draws(components, len(labels))
     validation = _resampled(of_validation, draw_validation, rng=rng, num_samples=num_samples)
     test = _resampled(of_test, draw_test, rng=rng, num_samples=num_samples)
-    return _central(np.clip(validation + test - auc, 0, 1), level)
+    both = np.clip(validation + test - auc, 0, 1)
+    return _central(both, level, _effective_components(components, weights))
 
 
 def effective_rows(weights: np.ndarray) -> float:
@@ -321,9 +325,19 @@ def _is_single(groups: np.ndarray, labels: np.ndarray) -> bool:
     return bool((groups == groups[0]).all())
 
 
-def _central(values: np.ndarray, level: float) -> Interval:
-    """Return the interval that leaves (1 - level) / 2 of the values on either side."""
+def _effective_components(components: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Return how many components of equal weight are as sure as these."""
+    return effective_rows(np.bincount(components, weights=weights).astype(np.float64))
+
+
+def _central(values: np.ndarray, level: float, num_components: float) -> Interval:
+    """Return the interval between two quantiles, nearer to the ends the fewer the components.
+
+    For many components it leaves (1 - level) / 2 of the values on either side.
+    """
     if not 0 < level < 1:
         raise ValueError(f"level={level}: expected a share between 0 and 1")
-    tail = (1 - level) / 2
+    freedom = max(num_components - 1, 1.0)
+    reach = stats.t.ppf((1 - level) / 2, freedom) * np.sqrt((freedom + 1) / freedom)
+    tail = stats.norm.cdf(reach)
     return Interval(*map(float, np.quantile(values, [tail, 1 - tail])))
