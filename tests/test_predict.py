@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from desmatch.predict import honest_scores
+from desmatch.predict import honest_scores, predict_run
+from desmatch.recipe import PredictConfig
+from desmatch.runs import CLOSURE, TEST, VALIDATION, read_json
+from desmatch.stages import load_run
 
 
 def noise(num_evaluations=60, num_rows=400, seed=0):
@@ -41,3 +47,24 @@ def test_halves_without_both_labels_fall_back_to_the_last_evaluation():
     scores, labels, _, rng = noise(5, 10)
     groups = np.where(labels == 1, 0, 1)
     np.testing.assert_array_equal(honest_scores(scores, labels, groups, rng=rng), scores[-1])
+
+
+def test_answers_of_labelled_pairs_move_the_test_alone(finished_run, tmp_path):
+    run = load_run(finished_run)
+    recipe = dataclasses.replace(run.recipe, predict=PredictConfig(closure=True))
+    predict_run(run.prepared, recipe, {run.held_out: run.last_model}, tmp_path)
+    figures = read_json(tmp_path / CLOSURE)
+    plain, moved = (
+        pq.read_table(folder / TEST) for folder in (finished_run / "predictions", tmp_path)
+    )
+    for order in ("logit_forward", "logit_backward"):
+        change = np.asarray(moved[order]) - np.asarray(plain[order])
+        is_moved = np.abs(change) > 1e-9
+        assert is_moved.sum() == figures["answered_test_rows"] > 0
+        ratios = figures["log_likelihood_ratios"]
+        assert np.isclose(change[is_moved][:, None], ratios).any(axis=1).all()
+    same = [
+        pq.read_table(folder / VALIDATION) for folder in (finished_run / "predictions", tmp_path)
+    ]
+    assert same[0].equals(same[1])
+    assert read_json(finished_run / "predictions" / CLOSURE) == {"is_used": False}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from desmatch.prepare import FIGURES
-from desmatch.runs import fold_name, processor_name, read_json, revision, usable_cores
+from desmatch.runs import CLOSURE, fold_name, processor_name, read_json, revision, usable_cores
 from desmatch.stages import read_stage_log
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def build_card(folder: Path, recipe: Recipe, *, recipe_name: str, command: str) 
         "validation": validation,
         "start": read_json(folder / fold_name(folds[0]) / "pretrained" / FIGURES),
         "models": {"folds": [*folds], "note": models_text(recipe)},
+        "closure": read_json(folder / "predictions" / CLOSURE),
         "uses_unlabeled_test_rows": "yes, for masked language modelling, without labels",
         **figures,
         "warnings": [*figures["warnings"], *_claims(figures, validation, log, recipe)],

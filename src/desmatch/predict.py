@@ -11,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from desmatch.data.closure import UNKNOWN
+from desmatch.data.evidence import TextPairs, answer, weigh_answers
+from desmatch.data.graph import number_texts
 from desmatch.data.read import read_pairs
 from desmatch.data.split import RANDOM
 from desmatch.data.vocabulary import Vocabulary
@@ -18,7 +21,16 @@ from desmatch.metrics.roc import roc_auc
 from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.prepare import Prepared, column, has_known_query
-from desmatch.runs import RANDOM_ROWS, TEST, VALIDATION, atomic_write, fold_name, generator
+from desmatch.runs import (
+    CLOSURE,
+    RANDOM_ROWS,
+    TEST,
+    VALIDATION,
+    atomic_write,
+    fold_name,
+    generator,
+    write_json,
+)
 from desmatch.train.machine import set_threads
 from desmatch.train.trainer import read_evaluations
 
@@ -41,6 +53,8 @@ def predict_run(
     the one model that held its fold out. A score of the test, or of a row held out at random, is
     the mean of all models' scores, its logits are the mean of theirs; `has_known_query` says
     whether one of the models has trained on a query of the row. fold-K/ has what each model says.
+    With `predict.closure` the test's and the random rows' logits hold what follows from labelled
+    pairs; closure.json says how often that was so.
 
     Args:
         prepared: The prepared data.
@@ -49,9 +63,14 @@ def predict_run(
         folder: An empty folder.
     """
     set_threads(recipe.machine)
+    answers = _answers_of_labels(prepared, recipe)
+    write_json(folder / CLOSURE, answers.figures)
     folds = []
     for fold, model_folder in models.items():
         scored = _score_fold(prepared, recipe, fold, model_folder)
+        scored = scored._replace(
+            test=shifted(scored.test, answers.test), random=shifted(scored.random, answers.random)
+        )
         _write(folder / fold_name(fold) / VALIDATION, scored.validation)
         _write_test(folder / fold_name(fold) / TEST, prepared, [fold], [scored.test])
         folds.append(scored)
@@ -63,6 +82,53 @@ def predict_run(
         columns = {**_train_columns(prepared, random_rows), "has_known_query": known}
         logits = _columns([scored.random for scored in folds])
         _write(folder / RANDOM_ROWS, {**columns, **logits})
+
+
+class Answers(NamedTuple):
+    """What follows from labelled pairs.
+
+    Attributes:
+        test: (T,), what is added to the logits of the test's rows.
+        random: (rows held out at random,), the same for these.
+        figures: For the card.
+    """
+
+    test: NDArray[np.float64]
+    random: NDArray[np.float64]
+    figures: dict[str, Any]
+
+
+def _answers_of_labels(prepared: Prepared, recipe: Recipe) -> Answers:
+    """Return what labelled pairs say of the test, and of rows held out at random; 0 if unasked.
+
+    A row held out at random hears what a row of the test hears, but for other such rows. Rows of a
+    held-out fold share no text with others: nothing follows for them.
+    """
+    is_random = prepared.train_column("fold") == RANDOM
+    num_random, num_test = int(is_random.sum()), len(prepared.rows["test"])
+    if not recipe.predict.closure:
+        return Answers(np.zeros(num_test), np.zeros(num_random), {"is_used": False})
+    sides = [column(prepared.rows[role], side) for role in ("train", "test") for side in ("a", "b")]
+    numbers = number_texts(sides)
+    train, test = TextPairs(*numbers[:2]), TextPairs(*numbers[2:])
+    labels = prepared.train_column("label")
+    given = train.take(~is_random), labels[~is_random]
+    evidence = weigh_answers(*given, rng=generator(recipe.seed, "closure's evidence"))
+    of_test = answer(train, labels, test)
+    figures = {
+        "is_used": True,
+        "answered_test_rows": int((of_test != UNKNOWN).sum()),
+        "answered_labelled_rows": evidence.num_answered,
+        "answered_rightly": evidence.num_right,
+        "log_likelihood_ratios": [*evidence.ratios],
+    }
+    of_random = answer(*given, train.take(is_random))
+    return Answers(evidence.logits(of_test), evidence.logits(of_random), figures)
+
+
+def shifted(logits: PairLogits, by: NDArray[np.float64]) -> PairLogits:
+    """Return the logits of both orders with (B,) added."""
+    return PairLogits(logits.forward + by, logits.backward + by)
 
 
 class FoldScores(NamedTuple):

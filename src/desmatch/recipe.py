@@ -161,6 +161,15 @@ class MachineConfig:
         require(self.num_threads >= 0, "machine.num_threads", self.num_threads, "0 or more")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """What a score is made of beside the models' logits."""
+
+    closure: bool = False
+    """Whether the answer that follows from labelled pairs (a = b and b = c give a = c) is added
+    where the test has such rows: one more view, weighed by how often such answers are right."""
+
+
 Tracker = Literal["none", "tensorboard", "mlflow", "wandb"]
 
 
@@ -197,6 +206,8 @@ class Recipe:
     """Rounds of training on the model's own labels."""
     finetune: TrainingConfig = field(default_factory=lambda: TrainingConfig(mlm_probability=0.0))
     """The last stage: labelled rows alone."""
+    predict: PredictConfig = field(default_factory=PredictConfig)
+    """What a score is made of beside the models' logits."""
     machine: MachineConfig = field(default_factory=MachineConfig)
     """How the machine is used."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

@@ -25,6 +25,9 @@ CARD = "card.json"
 VALIDATION, RANDOM_ROWS, TEST = "validation.parquet", "random.parquet", "test.parquet"
 """A run's predictions of rows held out by components, of rows held out one by one, of the test."""
 
+CLOSURE = "closure.json"
+"""Beside them: for how many rows an answer follows from labelled pairs, and how good it is."""
+
 STAGE = "stage.json"
 
 

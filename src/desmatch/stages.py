@@ -198,7 +198,7 @@ STAGES = (
           ("seed", "pseudo_labels", "finetune", "machine", "validation.fold"),
           is_parallel=True, is_per_fold=True, is_wanted=_has_pseudo_labels),
     Stage("predict", ("prepared", "pretrained", "finetuned", "pseudo-labeled"), "predictions",
-          ("seed", "machine")),
+          ("seed", "machine", "predict")),
     Stage("evaluate", ("prepared", "predictions"), "metrics", ("seed", "validation")),
     Stage("submit", ("prepared", "predictions", "metrics"), "submission", ("seed",)),
     Stage("report", ("prepared", "predictions", "metrics", "submission"), "report.html", ()),

@@ -23,6 +23,8 @@ STRONG_DRIFT = 0.6
 """From this AUC on, a discriminator tells the test from the labelled rows well."""
 MANY_KNOWN = 0.05
 """A larger share of test rows with a known query moves the test's AUC."""
+MANY_ANSWERS = 0.01
+"""A larger share of test rows whose answer follows from labelled pairs is worth using."""
 MANY_FLIPS = 0.03
 """A larger share of decisions that turn with the order of the texts."""
 LOG_LOSS_GAIN = 0.01
@@ -50,6 +52,20 @@ def next_steps(card: Mapping[str, Any], history: Sequence[Mapping[str, Any]] = (
     warnings = "\n".join(map(str, card.get("warnings") or ()))
     steps = [*(step for rule in RULES for step in rule(card)), *_training(history)]
     return [step for step in steps if not step.option or step.option not in warnings][:MOST_STEPS]
+
+
+def _answers(card: Mapping[str, Any]) -> Iterator[Step]:
+    graph, size = mapping(card.get("graph")), mapping(card.get("validation")).get("test_size")
+    found = sum(
+        finite(graph.get(name)) or 0
+        for name in ("test_rows_of_known_pair", "test_rows_that_follow")
+    )
+    if size and found / size > MANY_ANSWERS and not mapping(card.get("closure")).get("is_used"):
+        yield Step(
+            f"The answer of {found:,.0f} of the test's rows follows from labelled pairs "
+            "(a = b and b = c give a = c): add it to their scores",
+            "--predict.closure true",
+        )
 
 
 def _known_queries(card: Mapping[str, Any]) -> Iterator[Step]:
@@ -173,6 +189,6 @@ def _training(history: Sequence[Mapping[str, Any]]) -> Iterator[Step]:
 
 
 RULES: tuple[Callable[[Mapping[str, Any]], Iterator[Step]], ...] = (
-    _known_queries, _width, _drift, _weak_slice, _start, _order, _calibration,
+    _answers, _known_queries, _width, _drift, _weak_slice, _start, _order, _calibration,
 )  # fmt: skip
 """From the weightiest on."""
