@@ -1,0 +1,1 @@
+"""Several models' logits of the same rows, combined into one."""
