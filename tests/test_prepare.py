@@ -133,6 +133,25 @@ def refusal_of(folder, train, fold):
     return None
 
 
+def test_runs_of_one_split_seed_hold_out_the_same_rows(tmp_path):
+    def folds(name, seed, **validation):
+        folder = tmp_path / name
+        folder.mkdir()
+        train = folder / "train.tsv"
+        train.write_text("".join(f"{row}\t{row} 1\t{row // 2 % 2}\n" for row in range(400)))
+        (folder / "test.tsv").write_text("1 2\t3\n7\t5\n")
+        config = ValidationConfig(num_folds=4, **validation)
+        recipe = Recipe(seed=seed, validation=config)
+        out = folder / "prepared"
+        out.mkdir()
+        prepare(Sources((train,), folder / "test.tsv"), recipe, out)
+        return Prepared.load(out).train_column("fold")
+
+    first = folds("first", 1)
+    np.testing.assert_array_equal(folds("same", 2, split_seed=1), first)
+    assert (folds("other", 2) != first).any()
+
+
 def test_a_broken_folder_is_named(tmp_path):
     with pytest.raises(UserError, match=r"cannot be read .*run `desmatch prepare`"):
         Prepared.load(tmp_path)

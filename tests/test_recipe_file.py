@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import get_args
 
 import pytest
 import yaml
 
+from desmatch.ensemble.rules import RULES
 from desmatch.errors import UserError
-from desmatch.recipe import Recipe
-from desmatch.recipe_file import flat_keys, load_recipe, recipe_names, recipe_path, recipe_to_yaml
+from desmatch.recipe import Combine, EnsembleConfig, Recipe
+from desmatch.recipe_file import (
+    flat_keys,
+    load_recipe,
+    member_recipe,
+    recipe_names,
+    recipe_path,
+    recipe_to_yaml,
+)
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -19,7 +28,7 @@ def test_every_recipe_of_the_package_loads_and_survives_a_round_trip(name, tmp_p
 
 
 def test_the_recipes_are_those_that_are_documented():
-    assert recipe_names() == ["baseline", "demo", "semi-supervised"]
+    assert recipe_names() == ["baseline", "champion", "demo", "semi-supervised"]
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -32,6 +41,7 @@ def test_a_recipe_holds_only_differences_from_the_defaults(name):
                 yield key, value, defaults[key]
 
     values = yaml.safe_load(recipe_path(name).read_text())
+    values.pop("members", None)
     for key, value, default in differences(values, dataclasses.asdict(Recipe())):
         assert value != default, f"{key}: {value} is the default"
 
@@ -80,12 +90,67 @@ def test_a_bad_file_is_refused_by_name(tmp_path, content, reason):
         (["--data.rare", "drop"], 'Parser key "data.rare"'),
         (["stray"], "stray: not expected here"),
         (["--validation.fold=10"], "validation.fold: expected 0 to 9, got 10"),
+        (["--validation.split_seed=-1"],
+         "validation.split_seed: expected 0 to 4294967295, got -1"),
+        (["--ensemble.combine=mean"], 'Parser key "ensemble.combine"'),
     ],
 )  # fmt: skip
 def test_a_bad_option_is_refused_by_name(words, reason):
     with pytest.raises(UserError) as raised:
         load_recipe(recipe_path("baseline"), words)
     assert reason in str(raised.value)
+
+
+def test_a_members_recipe_is_that_of_all_with_its_differences(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "seed: 4\ndata: {max_length: 16}\nensemble: {combine: stacking}\nmembers:\n"
+        "  plain: {}\n  small: {data.min_count: 7, seed: 1, model.init: null}\n"
+        "  nested: {data: {min_count: 8}, finetune.adversarial.kind: fgm}\n"
+    )
+    recipe = load_recipe(path, ["--model.init=here", "--data.min_count=2"])
+    plain, small, nested = (member_recipe(recipe, name) for name in recipe.members)
+    alone = dataclasses.replace(recipe.validation, split_seed=4)
+    everything = {"validation": alone, "members": {}, "ensemble": EnsembleConfig()}
+    assert plain == dataclasses.replace(recipe, **everything)
+    assert (small.seed, small.data.min_count, small.model.init) == (1, 7, None)
+    assert (nested.data.min_count, nested.finetune.adversarial.kind) == (8, "fgm")
+    for member in (plain, small, nested):
+        assert member.data.max_length == 16
+        assert member.validation.seed_of_folds(member.seed) == 4
+    again = tmp_path / "again.yaml"
+    again.write_text(recipe_to_yaml(recipe))
+    assert load_recipe(again) == recipe
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ("{a: {}, small: {data.min_cuont: 5}}",
+         "members.small.data.min_cuont: no such key; did you mean 'data.min_count'?"),
+        ("{a: {}, b: {data.min_count: x}}", 'members.b: Parser key "data.min_count"'),
+        ("{a: {}, b: {validation.num_folds: 3}}",
+         "members.b.validation.num_folds: is the same for all members; set it outside of members"),
+        ("{a: {}, b: {data: 5}}",
+         "members.b.data: expected one value of it, such as data.max_length"),
+        ("{a: {}, b: {data.max_length: 3}}",
+         "members.b: data.max_length: expected 5 or more, got 3"),
+        ("{a: {}, b: }", "members.b: expected keys and values, got None; write {} where"),
+        ("{a: {}}", "members: expected two or more, or none, got ['a']"),
+        ("{a/x: {}, b: {}}", "members: expected names of letters, digits, - and _, got 'a/x'"),
+        ("{1: {}, 2: {}}", "members: expected names of letters, digits, - and _, got 1"),
+    ],
+)  # fmt: skip
+def test_a_bad_member_is_refused_by_name(tmp_path, members, reason):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"members: {members}\n")
+    with pytest.raises(UserError) as raised:
+        load_recipe(path)
+    assert reason in str(raised.value)
+
+
+def test_a_recipe_names_the_rules_that_there_are():
+    assert get_args(Combine) == tuple(RULES)
 
 
 def test_an_unknown_recipe_is_answered_with_the_nearest():
@@ -99,4 +164,4 @@ def test_an_unknown_recipe_is_answered_with_the_nearest():
 def test_the_keys_of_a_recipe_are_frozen():
     keys = set(flat_keys(Recipe))
     assert {"seed", "data.rare", "pseudo_labels.training.mlm_probability"} <= keys
-    assert len(keys) == 159
+    assert len(keys) == 163

@@ -78,7 +78,7 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     export.add_argument("--to", choices=["hf"], default="hf",
                         help="hf: a folder that transformers loads by itself")  # fmt: skip
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    _add_fold(export)
+    _add_which_model(export)
 
     evaluate = verbs.add_parser("evaluate", help="figures of the held-out rows, or of known labels")
     evaluate.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
@@ -101,7 +101,7 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     diagnose.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     diagnose.add_argument("--batches", type=_positive, default=8, metavar="N",
                           help="joint batches whose gradients are averaged (8)")  # fmt: skip
-    _add_fold(diagnose)
+    _add_which_model(diagnose)
 
     runs = verbs.add_parser("runs", help="list runs with their figures, the best first")
     runs.add_argument("folder", type=Path, metavar="FOLDER", nargs="?", default=Path("runs"),
@@ -109,7 +109,8 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     runs.add_argument("--json", action="store_true", help="the same as JSON")
 
 
-def _add_fold(parser: argparse.ArgumentParser) -> None:
+def _add_which_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--member", metavar="NAME", help="of this member of an ensemble")
     parser.add_argument("--fold", type=int, metavar="K",
                         help="of the model that did without this fold (the first one)")  # fmt: skip
 

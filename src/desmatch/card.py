@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from desmatch.prepare import FIGURES
-from desmatch.runs import CLOSURE, fold_name, processor_name, read_json, revision, usable_cores
+from desmatch.runs import (
+    CARD,
+    CLOSURE,
+    MEMBERS,
+    fold_name,
+    processor_name,
+    read_json,
+    revision,
+    usable_cores,
+)
 from desmatch.stages import read_stage_log
 
 if TYPE_CHECKING:
@@ -37,26 +46,55 @@ def build_card(folder: Path, recipe: Recipe, *, recipe_name: str, command: str) 
     validation = read_json(folder / "metrics" / METRICS)
     log = read_stage_log(folder)
     minutes = minutes_by_stage(log, recipe)
-    folds = recipe.validation.trained_folds
+    members = _read_members(folder, recipe)
+    total = sum(minutes.values()) + sum(each["minutes"] for each in members.values())
     return {
         "command": command,
         "recipe_name": recipe_name,
         "revision": revision(),
         "seed": recipe.seed,
         "machine": machine_text(recipe),
-        "minutes": round(sum(minutes.values()), 2),
+        "minutes": round(total, 2),
         "minutes_by_stage": minutes,
         "validation": validation,
-        "start": read_json(folder / fold_name(folds[0]) / "pretrained" / FIGURES),
-        "models": {"folds": [*folds], "note": models_text(recipe)},
+        **_start(folder, recipe),
+        "models": {"folds": [*recipe.validation.trained_folds], "note": models_text(recipe)},
+        **({"members": members} if members else {}),
         "closure": read_json(folder / "predictions" / CLOSURE),
         "uses_unlabeled_test_rows": "yes, for masked language modelling, without labels",
         **figures,
-        "warnings": [*figures["warnings"], *_claims(figures, validation, log, recipe)],
+        "warnings": [
+            *figures["warnings"],
+            *_claims(figures, validation, recipe),
+            *_resumed(log, recipe),
+            *(f"member {name}: {warning}" for name, each in members.items()
+              for warning in _resumed(read_stage_log(folder / MEMBERS / name), recipe)),
+        ],
         "recipe": dataclasses.asdict(recipe),
         "versions": {"python": platform.python_version(),
                      **{name: version(name) for name in REPORTED_PACKAGES}},
     }  # fmt: skip
+
+
+def _start(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Return where training began; an ensemble does not train."""
+    if recipe.members:
+        return {}
+    first = fold_name(recipe.validation.trained_folds[0])
+    return {"start": read_json(folder / first / "pretrained" / FIGURES)}
+
+
+def _read_members(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Return what tells the members of an ensemble apart, whose own cards say the rest."""
+    cards = {name: folder / MEMBERS / name / CARD for name in recipe.members}
+    return {
+        name: {
+            "card": card.relative_to(folder).as_posix(),
+            "minutes": read_json(card)["minutes"],
+            "differences": recipe.members[name],
+        }
+        for name, card in cards.items()
+    }
 
 
 def minutes_by_stage(log: Mapping[str, Any], recipe: Recipe) -> dict[str, float]:
@@ -82,6 +120,12 @@ def _entries_that_count(log: Mapping[str, Any], recipe: Recipe) -> dict[str, Any
 def models_text(recipe: Recipe) -> str:
     """Say how many models were trained, and what they mean for the figures."""
     count, total = len(recipe.validation.trained_folds), recipe.validation.num_folds
+    if recipe.members:
+        folds = f"{count} models each" if count > 1 else f"without fold {recipe.validation.fold}"
+        return (
+            f"{len(recipe.members)} members ({', '.join(recipe.members)}), {folds}: whole runs of "
+            f"their own in members/, combined by {recipe.ensemble.combine}"
+        )
     if count == 1:
         return f"one model, trained without fold {recipe.validation.fold} of {total}"
     return (
@@ -96,12 +140,7 @@ def public_card(card: Mapping[str, Any]) -> dict[str, Any]:
     return {**card, "validation": validation}
 
 
-def _claims(
-    figures: Mapping[str, Any],
-    validation: Mapping[str, Any],
-    log: Mapping[str, Any],
-    recipe: Recipe,
-) -> list[str]:
+def _claims(figures: Mapping[str, Any], validation: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """Return what a reader of the validation's figures should know."""
     width = validation["interval"][1] - validation["interval"][0]
     found = []
@@ -117,6 +156,14 @@ def _claims(
             "does: the test's AUC may lie outside the interval; --validation.random_share 0.05 "
             "holds such rows out too and gives the interval of both kinds together"
         )
+    if recipe.pseudo_labels.rounds:
+        found.append("pseudo-labels: rows that share a query with the held-out fold got none")
+    return found
+
+
+def _resumed(log: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Return which stages' minutes are not all there is."""
+    found = []
     for name, each in _entries_that_count(log, recipe).items():
         if each["is_resumed"]:
             fold, _, stage = name.rpartition("/")
@@ -124,8 +171,6 @@ def _claims(
             found.append(
                 f"{stage}{of_fold} was resumed: its minutes are those since the last start"
             )
-    if recipe.pseudo_labels.rounds:
-        found.append("pseudo-labels: rows that share a query with the held-out fold got none")
     return found
 
 

@@ -151,11 +151,11 @@ def _predict(options: argparse.Namespace) -> None:
         return _stage(options)
     if options.out is None:
         raise UserError("--test needs --out FILE beside it, the file of scores to write")
-    from desmatch.predict import predict_file
+    from desmatch.pipeline import predict_file
     from desmatch.stages import load_run
     from desmatch.submit import write_scores
 
-    scores = predict_file(load_run(options.run).last_models, options.test)
+    scores = predict_file(load_run(options.run), options.test)
     write_scores(options.out, scores)
     print(f"wrote {len(scores)} scores to {options.out}")
     return None
@@ -165,7 +165,7 @@ def _export(options: argparse.Namespace) -> None:
     from desmatch.export import export_hugging_face
     from desmatch.stages import load_run
 
-    run = load_run(options.run).of_fold(options.fold)
+    run = load_run(options.run).of_member(options.member).of_fold(options.fold)
     name = export_hugging_face(run.last_model, options.out)
     print(f"wrote {options.out}, a {name}")
 
@@ -221,7 +221,7 @@ def _diagnose(options: argparse.Namespace) -> None:
     from desmatch.diagnose import DIAGNOSIS, diagnose
     from desmatch.stages import load_run
 
-    run = load_run(options.run).of_fold(options.fold)
+    run = load_run(options.run).of_member(options.member).of_fold(options.fold)
     print(describe_diagnosis(diagnose(run, num_batches=options.batches)))
     print(f"wrote {run.folder / DIAGNOSIS}")
 

@@ -98,6 +98,7 @@ def describe_run(folder: Path, card: Mapping[str, Any]) -> str:
         describe_figures("validation AUC", validation),
         f"  (the interval is that of a test of {validation['test_size']} rows)",
         card["models"]["note"],
+        *_standing_lines(validation),
         f"minutes: {card['minutes']:.1f}",
         *(f"warning: {warning}" for warning in card["warnings"]),
         f"submission: {folder / 'submission' / 'result.tsv'}",
@@ -106,23 +107,37 @@ def describe_run(folder: Path, card: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _standing_lines(validation: Mapping[str, Any]) -> list[str]:
+    """Return an ensemble's members and what they were combined by, each against the best member."""
+    return [
+        f"  {each['name']}: {each['auc']:.4f}, against the best member {each['difference']:+.4f} "
+        f"({each['difference_interval'][0]:+.4f} to {each['difference_interval'][1]:+.4f})"
+        for each in validation.get("standings", ())
+        if each["is_member"] or each["name"] == validation["combine"]
+    ]
+
+
 def describe_runs(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return a table of runs, a line each."""
-    width = max(len("run"), *(len(each["name"]) for each in entries))
-    head = (f"{'run':<{width}} {'recipe':<15} {'seed':>4} {'AUC':>7} {'95 % interval':<16} "
-            f"{'figure':<17} {'minutes':>7} {'revision':<15} state")  # fmt: skip
-    return "\n".join([head, *(_run_line(each, width) for each in entries)])
+    width, recipe_width = (
+        max(len(key), *(len(each[key]) for each in entries)) for key in ("name", "recipe")
+    )
+    head = (
+        f"{'run':<{width}} {'recipe':<{recipe_width}} {'seed':>4} {'AUC':>7} "
+        f"{'95 % interval':<16} {'figure':<17} {'minutes':>7} {'revision':<15} state"
+    )
+    return "\n".join([head, *(_run_line(each, width, recipe_width) for each in entries)])
 
 
-def _run_line(each: Mapping[str, Any], width: int) -> str:
+def _run_line(each: Mapping[str, Any], width: int, recipe_width: int) -> str:
     auc, interval = "-", "-"
     if each["auc"] is not None:
         low, high = each["interval"]
         auc, interval = f"{each['auc']:.4f}", f"{low:.4f} to {high:.4f}"
     return (
-        f"{each['name']:<{width}} {each['recipe']:<15} {each['seed']:>4} {auc:>7} {interval:<16} "
-        f"{each['figure'] or '-':<17} {each['minutes']:>7.1f} {each['revision'] or '-':<15} "
-        f"{each['state']}"
+        f"{each['name']:<{width}} {each['recipe']:<{recipe_width}} {each['seed']:>4} {auc:>7} "
+        f"{interval:<16} {each['figure'] or '-':<17} {each['minutes']:>7.1f} "
+        f"{each['revision'] or '-':<15} {each['state']}"
     )
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from desmatch.errors import UserError
-from desmatch.runs import CARD, STAGE, read_json
+from desmatch.runs import CARD, MEMBERS, STAGE, read_json
 from desmatch.stages import RECIPE, SOURCES, STAGES, read_stage_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 SHOWN_REVISION = 7
@@ -74,17 +74,20 @@ def read_run(run: Path) -> Entry:
     """
     card = read_json(run / CARD) if (run / CARD).is_file() else {}
     figure, auc, interval = claimed_figure(card.get("validation", {}))
-    log = read_stage_log(run)
+    asked = _Asked.read(run / RECIPE)
+    members = [run / MEMBERS / name for name in asked.members]
+    logs = [read_stage_log(each) for each in (run, *members)]
+    so_far = sum(each["minutes"] for log in logs for each in log.values())
     return Entry(
         name=run.name,
         recipe=read_json(run / SOURCES).get("recipe_name", ""),
-        seed=_seed(run / RECIPE),
+        seed=asked.seed,
         figure=figure,
         auc=auc,
         interval=interval,
-        minutes=card.get("minutes", round(sum(each["minutes"] for each in log.values()), 2)),
+        minutes=card.get("minutes", round(so_far, 2)),
         revision=_short(card["revision"]) if "revision" in card else None,
-        state=_state(run, is_signed=bool(card)),
+        state=_state(run, members, is_signed=bool(card)),
     )
 
 
@@ -103,11 +106,24 @@ def claimed_figure(
     return None, None, None
 
 
-def _seed(recipe: Path) -> int:
-    try:
-        return int(yaml.safe_load(recipe.read_text(encoding="utf-8"))["seed"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{recipe}: no recipe of a run ({error}); make the run again") from None
+class _Asked(NamedTuple):
+    """What a run's recipe says of it, which may be of any age."""
+
+    seed: int
+    members: tuple[str, ...]
+
+    @classmethod
+    def read(cls, recipe: Path) -> _Asked:
+        """Read them.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+        try:
+            values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+            return cls(int(values["seed"]), tuple(values.get("members") or ()))
+        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{recipe}: no recipe of a run ({error}); make the run again") from None
 
 
 def _short(revision: str) -> str:
@@ -115,23 +131,31 @@ def _short(revision: str) -> str:
     return f"{digits[:SHOWN_REVISION]}{plus}{changes}"
 
 
-def _state(run: Path, *, is_signed: bool) -> str:
-    """Return `finished`, or how far a run has come."""
-    making = [*run.glob(".*.making"), *run.glob("fold-*/.*.making")]
+def _state(run: Path, members: Sequence[Path], *, is_signed: bool) -> str:
+    """Return `finished`, or how far a run has come, of an ensemble the member at work."""
+    making = [
+        path
+        for part in (run, *members)
+        for pattern in (".*.making", "fold-*/.*.making")
+        for path in part.glob(pattern)
+    ]
     if making:
         path = max(making, key=lambda path: path.stat().st_mtime)
-        parent = "" if path.parent == run else f"{path.parent.name}/"
-        return f"{parent}{path.name.removeprefix('.').removesuffix('.making')} unfinished"
+        name = path.name.removeprefix(".").removesuffix(".making")
+        return f"{path.with_name(name).relative_to(run).as_posix()} unfinished"
     if is_signed:
         return "finished"
-    done = list(_finished(run))
-    return f"{done[-1]} done" if done else "nothing done"
+    own = list(_finished(run))
+    of_members = [path for member in members for path in _finished(member)]
+    done = [*own[:1], *of_members, *own[1:]]  # an ensemble's own data are prepared first
+    return f"{done[-1].relative_to(run).as_posix()} done" if done else "nothing done"
 
 
-def _finished(run: Path) -> Iterator[str]:
+def _finished(run: Path) -> Iterator[Path]:
     """Yield the finished folders of a run's stages, in the order in which they are made."""
     numbers = sorted(int(path.name.removeprefix("fold-")) for path in run.glob("fold-*"))
     once_a_fold = [stage.writes for stage in STAGES if stage.is_per_fold]
     of_folds = [f"fold-{number}/{written}" for number in numbers for written in once_a_fold]
     first, *others = (stage.writes for stage in STAGES if not stage.is_per_fold)
-    yield from (name for name in (first, *of_folds, *others) if (run / name / STAGE).is_file())
+    folders = (run / name for name in (first, *of_folds, *others))
+    yield from (folder for folder in folders if (folder / STAGE).is_file())

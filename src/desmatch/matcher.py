@@ -5,22 +5,26 @@ Shapes: B pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from desmatch.data.vocabulary import Vocabulary
+from desmatch.ensemble.predictions import combine_predictions
 from desmatch.errors import UserError
+from desmatch.members import load_rule
 from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
-from desmatch.predict import mean_logits, mean_scores
+from desmatch.predict import mean_predictions
 from desmatch.stages import RECIPE, load_run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from desmatch.ensemble.combine import Fitted
+    from desmatch.ensemble.predictions import Predictions
     from desmatch.model.heads import MatchForPairs
 
 Text = str | Sequence[int] | Sequence[str]
@@ -51,39 +55,59 @@ class PairMatcher:
     def from_pretrained(cls, folder: str | Path) -> PairMatcher:
         """Load the last models of a run, one of each fold that it trained, or one model's folder.
 
+        Of an ensemble these are the last models of all its members, and its rule.
+
         Raises:
-            UserError: The folder is neither.
+            UserError: The folder is neither, or the ensemble's rule scores its test alone.
         """
         path = Path(folder)
-        paths = load_run(path).last_models if (path / RECIPE).is_file() else (path,)
+        if not (path / RECIPE).is_file():
+            return cls([load_model(path)], Vocabulary.load(path))
+        run = load_run(path)
+        if run.members:
+            rule = load_rule(path)
+            return EnsembleMatcher(
+                {name: cls.from_pretrained(each.folder) for name, each in run.members.items()}, rule
+            )
+        paths = run.last_models
         return cls([load_model(path) for path in paths], Vocabulary.load(paths[0]))
 
     def decision_function(self, pairs: Iterable[tuple[Text, Text]]) -> PairLogits:
-        """Return the logits of both orders of each pair, the mean over the models.
+        """Return the logits of both orders of each pair, the mean over models of one vocabulary.
 
         Raises:
             UserError: A text is empty.
         """
-        return mean_logits(self._score(pairs))
+        return PairLogits(*self._score(pairs)[:2])
 
-    def _score(self, pairs: Iterable[tuple[Text, Text]]) -> list[PairLogits]:
-        """Return what each model says."""
+    def _score(self, pairs: Iterable[tuple[Text, Text]]) -> Predictions:
+        """Check the pairs and score them."""
         texts = [(_text(a), _text(b)) for a, b in pairs]
         for number, (a, b) in enumerate(texts, start=1):
             if not a or not b:
                 raise UserError(f"pair {number}: a text is empty; each needs at least one id")
-        encoded = self.vocabulary.encode([a for a, _ in texts], [b for _, b in texts])
-        return [score_pairs(model, encoded) for model in self.models]
+        return self.score_texts([a for a, _ in texts], [b for _, b in texts])
+
+    def score_texts(self, a: Sequence[str], b: Sequence[str]) -> Predictions:
+        """Return logits and scores of checked texts, ids separated by single spaces.
+
+        Args:
+            a: (B,).
+            b: (B,).
+        """
+        encoded = self.vocabulary.encode(a, b)
+        return mean_predictions([score_pairs(model, encoded) for model in self.models])
 
     def predict_proba(self, pairs: Iterable[tuple[Text, Text]]) -> NDArray[np.float64]:
         """Return (B, 2): the probabilities that the texts of a pair differ, and that they match.
 
-        They are the mean over the models, as in a submission.
+        They are the mean over the models, or what an ensemble's rule makes of them, as in a
+        submission.
 
         Raises:
             UserError: A text is empty.
         """
-        scores = mean_scores(self._score(pairs))
+        scores = self._score(pairs).scores
         return np.stack([1 - scores, scores], axis=1)
 
     def predict(self, pairs: Iterable[tuple[Text, Text]]) -> NDArray[np.int64]:
@@ -94,6 +118,24 @@ class PairMatcher:
         """
         labels: NDArray[np.int64] = self.predict_proba(pairs).argmax(axis=1)
         return labels
+
+
+class EnsembleMatcher(PairMatcher):
+    """Members with a vocabulary each, and the rule that combines what they say.
+
+    Args:
+        members: By name, in the order that the rule was fitted in.
+        rule: Fitted.
+    """
+
+    def __init__(self, members: Mapping[str, PairMatcher], rule: Fitted) -> None:
+        self.members = dict(members)
+        self.rule = rule
+
+    def score_texts(self, a: Sequence[str], b: Sequence[str]) -> Predictions:
+        """As `PairMatcher.score_texts`."""
+        said = [member.score_texts(a, b) for member in self.members.values()]
+        return combine_predictions(self.rule, said)
 
 
 def _text(text: Text) -> str:

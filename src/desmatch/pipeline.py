@@ -6,13 +6,16 @@ import time
 from typing import TYPE_CHECKING
 
 from desmatch.card import METRICS, build_card, public_card
+from desmatch.data.read import column, read_pairs
+from desmatch.ensemble.predictions import combine_predictions
 from desmatch.errors import UserError
 from desmatch.evaluate import evaluate_run, read_column
-from desmatch.predict import predict_run
+from desmatch.members import combine_run, ensemble_figures, load_rule
+from desmatch.predict import answers_of_labels, predict_run, predict_texts
 from desmatch.prepare import prepare
 from desmatch.report.content import read_content
 from desmatch.report.page import write_report
-from desmatch.runs import CARD, TEST, StageFolder, fold_name, write_json
+from desmatch.runs import CARD, CLOSURE, RANDOM_ROWS, TEST, StageFolder, fold_name, write_json
 from desmatch.stages import (
     STAGE_LOG,
     Run,
@@ -26,6 +29,10 @@ from desmatch.submit import write_submission
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def _prepare(run: Run, stage: StageFolder) -> None:
@@ -53,14 +60,27 @@ def _pseudo_label(run: Run, stage: StageFolder) -> None:
 
 
 def _predict(run: Run, stage: StageFolder) -> None:
-    models = dict(zip(run.recipe.validation.trained_folds, run.last_models, strict=True))
     with stage.finish() as folder:
-        predict_run(run.prepared, run.recipe, models, folder)
+        if run.members:
+            _combine(run, folder)
+        else:
+            models = dict(zip(run.recipe.validation.trained_folds, run.last_models, strict=True))
+            predict_run(run.prepared, run.recipe, models, folder)
+
+
+def _combine(run: Run, folder: Path) -> None:
+    """Combine what the models of the members say; what follows from labels is added once."""
+    answers = answers_of_labels(run.prepared, run.recipe)
+    write_json(folder / CLOSURE, answers.figures)
+    shifts = {TEST: answers.test, RANDOM_ROWS: answers.random}
+    combine_run(run.prepared, run.recipe, run.member_predictions, folder, shifts=shifts)
 
 
 def _evaluate(run: Run, stage: StageFolder) -> None:
     with stage.finish() as folder:
         figures = evaluate_run(run.prepared, run.recipe, run.folder / "predictions")
+        if run.members:
+            figures |= ensemble_figures(run.prepared, run.recipe, run.member_predictions)
         write_json(folder / METRICS, figures)
 
 
@@ -93,6 +113,8 @@ ACTS: dict[str, Callable[[Run, StageFolder], None]] = {
 def execute(run: Run, *, only: str | None = None) -> None:
     """Do all stages, or one of them; finished ones that still hold are skipped.
 
+    An ensemble does them for each member, one after the other, and then for itself.
+
     Raises:
         UserError: Bad input, or `only` needs a stage that has not been done.
     """
@@ -105,6 +127,8 @@ def execute(run: Run, *, only: str | None = None) -> None:
     for part, stage in steps(run):
         if only not in (None, stage.name):
             continue
+        if stage.name == "prepare" and part is not run:
+            run.say(f"member {part.folder.name}: {part.folder}")
         _require_inputs(part, stage)
         folder = part.stage_folder(stage.writes)
         is_finished = folder.is_finished
@@ -116,7 +140,7 @@ def execute(run: Run, *, only: str | None = None) -> None:
                 run.say(f"{stage.name}: {folder.path} is of other inputs or options, made again")
             _act(part, stage, folder)
         if is_main_process() and stage.name == "prepare":
-            save_run(run)  # not before: files that are refused leave no run behind
+            save_run(part)  # not before: files that are refused leave no run behind
         wait_for_everyone()
 
 
@@ -141,10 +165,29 @@ def _log_name(run: Run, stage: Stage) -> str:
 def _require_inputs(run: Run, stage: Stage) -> None:
     for name in stage.reads:
         writer = stage_that_writes(name)
+        if not writer.is_wanted(run.recipe):
+            continue
         folders = [part.stage_folder(name) for part in run.parts(writer)]
         unfinished = [folder.path for folder in folders if not folder.is_finished]
-        if writer.is_wanted(run.recipe) and unfinished:
+        if unfinished:
             raise UserError(
                 f"{unfinished[0]}: missing or out of date; "
                 f"run `desmatch {writer.name} {run.folder}` first"
             )
+
+
+def predict_file(run: Run, test: Path) -> NDArray[np.float64]:
+    """Return the scores of the pairs of any file, as a submission has them.
+
+    Raises:
+        UserError: The file or a model cannot be read, or the run's rule scores its test alone.
+    """
+    rule = load_rule(run.folder) if run.members else None
+    rows = read_pairs([test], labels="optional").rows
+    a, b = column(rows, "a"), column(rows, "b")
+    parts = [*run.members.values()] or [run]
+    said = [
+        predict_texts(part.last_models, a, b, progress=f"scoring {test.name}, {part.folder.name}")
+        for part in parts
+    ]
+    return (combine_predictions(rule, said) if rule else said[0]).scores

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from desmatch.data.closure import UNKNOWN
 from desmatch.data.evidence import TextPairs, answer, weigh_answers
 from desmatch.data.graph import number_texts
-from desmatch.data.read import read_pairs
 from desmatch.data.split import RANDOM
 from desmatch.data.vocabulary import Vocabulary
+from desmatch.ensemble.predictions import Predictions
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
@@ -63,7 +63,7 @@ def predict_run(
         folder: An empty folder.
     """
     set_threads(recipe.machine)
-    answers = _answers_of_labels(prepared, recipe)
+    answers = answers_of_labels(prepared, recipe)
     write_json(folder / CLOSURE, answers.figures)
     folds = []
     for fold, model_folder in models.items():
@@ -80,7 +80,7 @@ def predict_run(
     if len(random_rows):
         known = has_known_query(prepared, "train", models)[random_rows]
         columns = {**_train_columns(prepared, random_rows), "has_known_query": known}
-        logits = _columns([scored.random for scored in folds])
+        logits = mean_predictions([scored.random for scored in folds]).columns()
         _write(folder / RANDOM_ROWS, {**columns, **logits})
 
 
@@ -98,7 +98,7 @@ class Answers(NamedTuple):
     figures: dict[str, Any]
 
 
-def _answers_of_labels(prepared: Prepared, recipe: Recipe) -> Answers:
+def answers_of_labels(prepared: Prepared, recipe: Recipe) -> Answers:
     """Return what labelled pairs say of the test, and of rows held out at random; 0 if unasked.
 
     A row held out at random hears what a row of the test hears, but for other such rows. Rows of a
@@ -163,7 +163,7 @@ def _score_fold(prepared: Prepared, recipe: Recipe, fold: int, model_folder: Pat
         "row": held_out,
         "fold": folds[held_out],
         **columns,
-        **_columns([logits]),
+        **mean_predictions([logits]).columns(),
         "honest_score": honest,
     }
     return FoldScores(test, validation, score_pairs(model, train.take(random_rows)))
@@ -182,7 +182,7 @@ def _write_test(
 ) -> None:
     known = has_known_query(prepared, "test", folds)
     rows = {"row": np.arange(len(known)), "has_known_query": known}
-    _write(path, {**rows, **_columns(models)})
+    _write(path, {**rows, **mean_predictions(models).columns()})
 
 
 def _in_order_of_rows(folds: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
@@ -231,36 +231,34 @@ def honest_scores(
     return honest
 
 
-def predict_file(
-    model_folders: Sequence[Path], test: Path, *, progress: bool = True
-) -> NDArray[np.float64]:
-    """Return the scores of the pairs of any file: the mean over trained models.
+def predict_texts(
+    model_folders: Sequence[Path],
+    a: Any,  # noqa: ANN401 - any Arrow array or list of texts
+    b: Any,  # noqa: ANN401 - any Arrow array or list of texts
+    *,
+    progress: str | None = None,
+) -> Predictions:
+    """Return what the models of a run say of any pairs; they are loaded one by one.
+
+    Args:
+        model_folders: Of one vocabulary.
+        a: (B,), texts, ids separated by single spaces.
+        b: (B,), the second texts.
+        progress: Name of the progress bar, or none.
 
     Raises:
-        UserError: The file or a model cannot be read.
+        UserError: A model cannot be read.
     """
-    rows = read_pairs([test], labels="optional").rows
-    pairs = Vocabulary.load(model_folders[0]).encode(column(rows, "a"), column(rows, "b"))
-    name = f"scoring {test.name}" if progress else None
-    return mean_scores(
-        [score_pairs(load_model(folder), pairs, progress=name) for folder in model_folders]
+    pairs = Vocabulary.load(model_folders[0]).encode(a, b)
+    return mean_predictions(
+        [score_pairs(load_model(folder), pairs, progress=progress) for folder in model_folders]
     )
 
 
-def mean_scores(models: Sequence[PairLogits]) -> NDArray[np.float64]:
-    """(B,), the mean of the models' scores."""
-    mean: NDArray[np.float64] = np.mean([logits.scores for logits in models], axis=0)
-    return mean
-
-
-def mean_logits(models: Sequence[PairLogits]) -> PairLogits:
-    """Return the mean of the models' logits; its scores are not the mean of their scores."""
-    return PairLogits(*np.mean(models, axis=0))
-
-
-def _columns(models: Sequence[PairLogits]) -> dict[str, NDArray[np.float64]]:
-    forward, backward = mean_logits(models)
-    return {"logit_forward": forward, "logit_backward": backward, "score": mean_scores(models)}
+def mean_predictions(models: Sequence[PairLogits]) -> Predictions:
+    """Return the means of the models' logits, and of their scores, which is another thing."""
+    forward, backward = np.mean(models, axis=0)
+    return Predictions(forward, backward, np.mean([each.scores for each in models], axis=0))
 
 
 def _write(path: Path, columns: dict[str, NDArray[Any]]) -> None:

@@ -240,7 +240,7 @@ def _count_all(rows: Mapping[str, Dataset]) -> dict[str, int]:
 def _split(graph: QueryGraph, labels: NDArray[np.int8], recipe: Recipe) -> Folds:
     if len(np.unique(labels)) < 2:
         raise UserError(f"train: every label is {labels[0]}; a model needs rows of both labels")
-    rng = generator(recipe.seed, "folds")
+    rng = generator(recipe.validation.seed_of_folds(recipe.seed), "folds")
     try:
         return assign_folds(graph, labels, num_folds=recipe.validation.num_folds, rng=rng)
     except ValueError as error:
@@ -256,7 +256,7 @@ def _hold_out(
     fold = hold_out_rows(
         folds.fold,
         share=recipe.validation.random_share,
-        rng=generator(recipe.seed, "random rows"),
+        rng=generator(recipe.validation.seed_of_folds(recipe.seed), "random rows"),
     )
     for held_out in range(recipe.validation.num_folds):
         _require_both_labels(fold, labels, held_out)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from desmatch.errors import require
 from desmatch.recipe_training import PseudoLabelConfig, TrainingConfig
@@ -11,6 +12,26 @@ from desmatch.recipe_training import PseudoLabelConfig, TrainingConfig
 Initialization = Literal[
     "bert", "arithmetic", "geometric", "quadratic", "fan-in", "fan-out", "deepnorm"
 ]
+
+Combine = Literal[
+    "probability-mean",
+    "logit-mean",
+    "rank-mean",
+    "logit-weights",
+    "naive-bayes",
+    "naive-bayes-independent",
+    "naive-bayes-max",
+    "naive-bayes-min-entropy",
+    "naive-bayes-attention",
+    "selection",
+    "stacking",
+]
+
+LARGEST_SEED = 2**32 - 1
+"""NumPy's generators refuse a larger one."""
+
+MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""A member's name is that of its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +78,13 @@ class ValidationConfig:
     the test have a query that labelled rows have, these show the score such rows will get."""
     num_bootstraps: int = 1000
     """Bootstrap samples of the interval."""
+    split_seed: int | None = None
+    """Deals the rows to folds and draws the random ones; none: the run's seed. Runs of one
+    split_seed hold out the same rows, whatever their seeds."""
+
+    def seed_of_folds(self, seed: int) -> int:
+        """Return what deals the folds of a run with this seed."""
+        return seed if self.split_seed is None else self.split_seed
 
     @property
     def trained_folds(self) -> tuple[int, ...]:
@@ -66,6 +94,8 @@ class ValidationConfig:
     def __post_init__(self) -> None:
         """Refuse a fold that does not exist."""
         require(self.num_folds >= 2, "validation.num_folds", self.num_folds, "2 or more")
+        is_seed = self.split_seed is None or 0 <= self.split_seed <= LARGEST_SEED
+        require(is_seed, "validation.split_seed", self.split_seed, f"0 to {LARGEST_SEED}")
         require(
             0 <= self.fold < self.num_folds,
             "validation.fold",
@@ -189,6 +219,15 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """How several members become one."""
+
+    combine: Combine = "probability-mean"
+    """What a score of several members is; all but the means are fitted on the held-out rows. The
+    rank mean and stacking score the run's test alone, not other pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides a run, its data aside."""
 
@@ -212,10 +251,19 @@ class Recipe:
     """How the machine is used."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Who else is told how training goes."""
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    """How members, if there are any, become one."""
+    members: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name to what differs from this recipe, as `data.min_count: 5`: each is a whole run of its
+    own, of the same folds, and the run itself combines them; none: one run, no ensemble."""
 
     def __post_init__(self) -> None:
-        """Refuse a seed that NumPy's generators refuse, and heat outside of pretraining."""
-        require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+        """Refuse seeds and names without a meaning, and heat outside of pretraining."""
+        require(0 <= self.seed <= LARGEST_SEED, "seed", self.seed, f"0 to {LARGEST_SEED}")
+        require(len(self.members) != 1, "members", list(self.members), "two or more, or none")
+        for name in self.members:
+            is_name = isinstance(name, str) and MEMBER_NAME.fullmatch(name) is not None
+            require(is_name, "members", name, "names of letters, digits, - and _")
         later = {"finetune": self.finetune, "pseudo_labels.training": self.pseudo_labels.training}
         for name, stage in later.items():  # the decoder does not leave the stage it was made for
             is_mlm = stage.objective == "mlm"

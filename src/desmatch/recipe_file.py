@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import ArgumentError
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -15,6 +17,9 @@ from desmatch.recipe import Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that are part of the package, one YAML file each."""
+
+OF_ALL_MEMBERS = ("validation", "predict", "ensemble", "members")
+"""Parts of a recipe that a member cannot change."""
 
 
 def recipe_names() -> list[str]:
@@ -59,7 +64,7 @@ def unknown_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         name = f"{prefix}{key}"
         if name not in known:
             yield name
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and name != "members":
             yield from unknown_keys(value, f"{name}.")
 
 
@@ -80,6 +85,13 @@ def read_recipe_values(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}:1: expected keys and values, got {type(values).__name__}")
     known = list(flat_keys(Recipe))
     problems = [f"{path}: unknown key {key!r}{nearest(key, known)}" for key in unknown_keys(values)]
+    members = values.get("members")
+    problems += [
+        f"{path}: members.{name}: expected keys and values, got {differences!r}; "
+        "write {} where nothing differs"
+        for name, differences in (members.items() if isinstance(members, dict) else ())
+        if not isinstance(differences, dict)
+    ]
     if problems:
         raise UserError(listed(problems))
     return values
@@ -98,30 +110,94 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         overrides: Command-line words such as `--pretrain.learning_rate 1e-3`.
 
     Raises:
-        UserError: An unknown key or a value that does not fit; the message names the key and,
-            where a key is unknown, the nearest one.
+        UserError: An unknown key or a value that does not fit, of a member too; the message names
+            the key and, where a key is unknown, the nearest one.
     """
     _refuse_unknown_options(overrides)
     read_recipe_values(path)
-    parser = recipe_parser(path)
+    parser = recipe_parser([path])
+    recipe = _build(parser, lambda: parser.parse_args(list(overrides)), f"recipe {path.name}")
+    for name in recipe.members:
+        member_recipe(recipe, name)
+    return recipe
+
+
+def member_recipe(recipe: Recipe, name: str) -> Recipe:
+    """Return the recipe of a member: that of all with its differences, the same folds, no members.
+
+    Raises:
+        UserError: A key that no recipe has or that is for all members, or a value that does not
+            fit.
+    """
+    differences = dict(_flat_values(recipe.members[name]))
+    problems = [_member_problem(key, name) for key in differences]
+    if any(problems):
+        raise UserError(listed(problem for problem in problems if problem))
+    values = dataclasses.asdict(recipe)
+    for part in ("predict", "ensemble", "members"):  # the ensemble's own work, done once
+        del values[part]
+    values["validation"]["split_seed"] = recipe.validation.seed_of_folds(recipe.seed)
+    for key, value in differences.items():
+        *parts, last = key.split(".")
+        reduce(getitem, parts, values)[last] = value
+    parser = _bare_parser()
+    return _build(parser, lambda: parser.parse_object(values), f"members.{name}")
+
+
+def _member_problem(key: str, name: str) -> str:
+    """Return what is wrong with a key of a member's differences, or nothing."""
+    known = [each for each in flat_keys(Recipe) if each.partition(".")[0] not in OF_ALL_MEMBERS]
+    within = [each for each in known if each.startswith(f"{key}.")]
+    if key.partition(".")[0] in OF_ALL_MEMBERS:
+        return f"members.{name}.{key}: is the same for all members; set it outside of members"
+    if key not in known:
+        return f"members.{name}.{key}: no such key{nearest(key, known)}"
+    if within:
+        return f"members.{name}.{key}: expected one value of it, such as {within[0]}"
+    return ""
+
+
+def _flat_values(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from _flat_values(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _build(parser: Any, parse: Callable[[], Any], source: str) -> Recipe:  # noqa: ANN401
+    """Return the recipe of what a parser of recipes has parsed.
+
+    Raises:
+        UserError: In the name of the source.
+    """
     try:
-        values = parser.instantiate(parser.parse_args(list(overrides)))
+        values = parser.instantiate(parse())
         return Recipe(**{each.name: values[each.name] for each in dataclasses.fields(Recipe)})
     except (ArgumentError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"recipe {path.name}: {reason}") from None
+        raise UserError(f"{source}: {reason}") from None
 
 
-def recipe_parser(path: Path) -> Any:  # noqa: ANN401 - of jsonargparse
-    """Return a parser with one option for every value of a recipe, defaults read from `path`."""
+def recipe_parser(files: Sequence[Path] = ()) -> Any:  # noqa: ANN401 - of jsonargparse
+    """Return a parser with one option for every value of a recipe, defaults read from files."""
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
-        default_config_files=[str(path)], exit_on_error=False, add_help=False, usage=""
+        default_config_files=[str(path) for path in files],
+        exit_on_error=False,
+        add_help=False,
+        usage="",
     )
     parser.add_class_arguments(Recipe, nested_key=None, fail_untyped=True)
     return parser
+
+
+@cache
+def _bare_parser() -> Any:  # noqa: ANN401 - of jsonargparse
+    """Return a parser without files, made once: making it takes longer than a parse."""
+    return recipe_parser()
 
 
 def _refuse_unknown_options(overrides: Sequence[str]) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CARD = "card.json"
+MEMBERS = "members"
+"""The folder of an ensemble that its members lie in, by name."""
+
 VALIDATION, RANDOM_ROWS, TEST = "validation.parquet", "random.parquet", "test.parquet"
 """A run's predictions of rows held out by components, of rows held out one by one, of the test."""
 

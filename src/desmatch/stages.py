@@ -6,14 +6,15 @@ import dataclasses
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import groupby
-from operator import getitem
+from operator import attrgetter, getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from desmatch.errors import UserError
+from desmatch.errors import UserError, nearest
 from desmatch.prepare import Prepared, Sources
-from desmatch.recipe_file import load_recipe, recipe_to_yaml
+from desmatch.recipe_file import load_recipe, member_recipe, recipe_to_yaml
 from desmatch.runs import (
+    MEMBERS,
     StageFolder,
     file_digest,
     fold_name,
@@ -64,6 +65,42 @@ class Run:
             return (self,)
         return tuple(self._alone(fold) for fold in self.recipe.validation.trained_folds)
 
+    @cached_property
+    def members(self) -> dict[str, Run]:
+        """The members of an ensemble by name, each a whole run in RUN/members; none otherwise."""
+        return {
+            name: dataclasses.replace(
+                self,
+                folder=self.folder / MEMBERS / name,
+                recipe=member_recipe(self.recipe, name),
+                recipe_name=f"{self.recipe_name}, member {name}".removeprefix(", "),
+            )
+            for name in self.recipe.members
+        }
+
+    @property
+    def member_predictions(self) -> dict[str, Path]:
+        """Where the members of an ensemble write what they say, by name."""
+        return {name: member.folder / "predictions" for name, member in self.members.items()}
+
+    def of_member(self, name: str | None) -> Run:
+        """Return a member of an ensemble; of a run that is none, with no name given, the run.
+
+        Raises:
+            UserError: There is no such member, or an ensemble's was not named.
+        """
+        known = ", ".join(self.members)
+        if name in self.members:
+            return self.members[name]
+        if name is None and not known:
+            return self
+        if name is None:
+            raise UserError(f"{self.folder}: an ensemble; name a member with --member: {known}")
+        if not known:
+            raise UserError(f"--member {name}: {self.folder} is no ensemble; leave the option out")
+        raise UserError(f"--member {name}: no such member{nearest(name, self.members)}; "
+                        f"{self.folder} has {known}")  # fmt: skip
+
     def of_fold(self, fold: int | None) -> Run:
         """Return this run as one that trains `fold` alone; none: the first that it trains.
 
@@ -104,7 +141,12 @@ class Run:
             part.digest(name)
             for name in stage.reads
             for part in self.parts(stage_that_writes(name))
+            if stage_that_writes(name).is_wanted(self.recipe)
         ]
+        if stage.reads_members:
+            values["members"] = [
+                (name, member.digest(written)) for name, member in self.members.items()
+            ]
         if stage.reads == ():
             values["sources"] = self._source_digests
             values["skip_bad"] = self.skip_bad
@@ -165,6 +207,7 @@ class Stage(NamedTuple):
             an artefact that is there still holds.
         is_parallel: Whether all processes take part; otherwise the first one works alone.
         is_per_fold: Whether it is done once for each fold that is trained, in the fold's folder.
+        reads_members: Whether an ensemble's stage reads what its members' stage wrote.
         is_wanted: Whether a recipe has this stage at all.
     """
 
@@ -174,23 +217,29 @@ class Stage(NamedTuple):
     options: tuple[str, ...]
     is_parallel: bool = False
     is_per_fold: bool = False
+    reads_members: bool = False
     is_wanted: Callable[[Recipe], bool] = lambda _: True
 
 
+def _trains(recipe: Recipe) -> bool:
+    return not recipe.members
+
+
 def _has_finetune(recipe: Recipe) -> bool:
-    return recipe.finetune.num_train_epochs > 0
+    return _trains(recipe) and recipe.finetune.num_train_epochs > 0
 
 
 def _has_pseudo_labels(recipe: Recipe) -> bool:
-    return recipe.pseudo_labels.rounds > 0
+    return _trains(recipe) and recipe.pseudo_labels.rounds > 0
 
 
 STAGES = (
     Stage("prepare", (), "prepared",
-          ("seed", "data", "validation.num_folds", "validation.random_share")),
+          ("seed", "data", "validation.num_folds", "validation.random_share",
+           "validation.split_seed")),
     Stage("pretrain", ("prepared",), "pretrained",
           ("seed", "model", "pretrain", "machine", "validation.fold"),
-          is_parallel=True, is_per_fold=True),
+          is_parallel=True, is_per_fold=True, is_wanted=_trains),
     Stage("finetune", ("prepared", "pretrained"), "finetuned",
           ("seed", "finetune", "machine", "validation.fold"),
           is_parallel=True, is_per_fold=True, is_wanted=_has_finetune),
@@ -198,7 +247,7 @@ STAGES = (
           ("seed", "pseudo_labels", "finetune", "machine", "validation.fold"),
           is_parallel=True, is_per_fold=True, is_wanted=_has_pseudo_labels),
     Stage("predict", ("prepared", "pretrained", "finetuned", "pseudo-labeled"), "predictions",
-          ("seed", "machine", "predict")),
+          ("seed", "machine", "predict", "ensemble"), reads_members=True),
     Stage("evaluate", ("prepared", "predictions"), "metrics", ("seed", "validation")),
     Stage("submit", ("prepared", "predictions", "metrics"), "submission", ("seed",)),
     Stage("report", ("prepared", "predictions", "metrics", "submission"), "report.html", ()),
@@ -214,11 +263,16 @@ def stage_that_writes(written: str) -> Stage:
 def steps(run: Run) -> Iterator[tuple[Run, Stage]]:
     """Yield what a run does, in order; of a stage once a fold, the run of that fold alone.
 
-    The stages of one fold come before those of the next: an interrupted run has whole folds.
+    The stages of one fold come before those of the next, and a member's before those of the next
+    member: what an interrupted run has is whole.
     """
     wanted = [stage for stage in STAGES if stage.is_wanted(run.recipe)]
-    for is_per_fold, neighbors in groupby(wanted, key=lambda stage: stage.is_per_fold):
+    kinds = attrgetter("is_per_fold", "reads_members")
+    for (is_per_fold, reads_members), neighbors in groupby(wanted, key=kinds):
         stages = list(neighbors)
+        if reads_members:
+            for member in run.members.values():
+                yield from steps(member)
         for part in run.folds if is_per_fold else (run,):
             yield from ((part, stage) for stage in stages)
 

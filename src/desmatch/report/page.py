@@ -15,6 +15,7 @@ from desmatch.report import tables
 from desmatch.report.advice import next_steps
 from desmatch.report.drawings import draw_figures
 from desmatch.report.html import Shown, render, show
+from desmatch.report.standings import selection_text, standing_rows
 from desmatch.report.svg import to_png
 from desmatch.runs import atomic_folder, write_json, write_text
 
@@ -96,6 +97,7 @@ def page_html(content: ReportContent, shown: Sequence[Shown]) -> str:
             "calibration": tables.calibration_rows(validation),
             "threshold": tables.threshold_rows(validation),
             "order": tables.order_rows(validation),
+            "standings": standing_rows(validation),
             "slices": tables.slice_rows(validation),
             "hardest": tables.hardest_rows(card),
             "drift": tables.drift_rows(drift),
@@ -103,6 +105,7 @@ def page_html(content: ReportContent, shown: Sequence[Shown]) -> str:
         },
         recipe=list(tables.flat_values(tables.mapping(card.get("recipe")))),
         rest=[item for item in tables.flat_values(card) if item[0].split(".")[0] not in SHOWN],
+        selection=selection_text(validation),
         figures=shown,
     )
 

@@ -37,7 +37,8 @@ COUNTS = {"rows", "components", "effective_rows", "test_size", "random_rows",
 
 PLACED = {"headline", "interval", "test_interval", "validation_interval", "weighted_interval",
           "expected_test_interval", "folds", "slices", "calibration", "threshold", "order",
-          "hardest", *(row[0] for row in AUC_ROWS), *(row[0] for row in OTHER_ROWS)}  # fmt: skip
+          "hardest", "standings", "selection", "combine",
+          *(row[0] for row in AUC_ROWS), *(row[0] for row in OTHER_ROWS)}  # fmt: skip
 """Keys of card["validation"] that have their place; any other is listed by its name."""
 
 HEADLINES = {
