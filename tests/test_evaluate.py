@@ -145,6 +145,18 @@ def test_a_run_holds_single_rows_out(finished_run, tmp_path):
     assert predicted["has_known_query"].to_pylist() == known
     figures = json.loads((other.folder / "metrics" / "metrics.json").read_text())
     assert figures["random_rows"] == len(rows)
+    held_out = pq.read_table(other.folder / "predictions" / "validation.parquet")
+    assert figures["expected_test_rows"] == len(rows) + len(held_out)
+    share = figures["test_share_with_known_query"]
+    is_known = np.append(known, np.zeros(len(held_out), bool))
+    weights = np.where(is_known, share / is_known.mean(), (1 - share) / (1 - is_known.mean()))
+    names = (("label", "label"), ("score", "honest_score"))
+    labels, scores = (
+        np.append(predicted[single].to_numpy(), held_out[of_fold].to_numpy())
+        for single, of_fold in names
+    )
+    expected = metrics.roc_auc_score(labels, scores, sample_weight=weights)
+    assert figures["expected_test_auc"] == pytest.approx(expected)
     assert figures["interval"] == figures["expected_test_interval"]
     assert figures["interval"][0] < figures["expected_test_auc"] < figures["interval"][1]
     assert figures["headline"]["name"] == "expected_test_auc"

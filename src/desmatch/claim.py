@@ -8,6 +8,9 @@ Three figures stand for the test, each for another way in which it came about:
 | `weighted_auc` | as `auc`, but rows of some kinds are more frequent in the test |
 | `expected_test_auc` | the test was drawn row by row, so some of its queries are known |
 
+The last one takes rows held out one by one and, beside them, rows held out by components, which
+stand for the test's rows without a known query as well as the others do.
+
 Shapes: B held-out rows.
 """
 
@@ -52,6 +55,23 @@ class RandomRows(NamedTuple):
     has_known_query: NDArray[np.bool_]
     known_share: float
     weights: NDArray[np.float64]
+
+    def with_unknown(
+        self,
+        labels: NDArray[np.int8],
+        scores: NDArray[np.float64],
+        groups: NDArray[np.int64],
+        weights: NDArray[np.float64],
+    ) -> RandomRows:
+        """Return these rows and further held-out ones none of whose queries is known."""
+        return RandomRows(
+            labels=np.concatenate([self.labels, labels]),
+            scores=np.concatenate([self.scores, scores]),
+            groups=np.concatenate([self.groups, groups]),
+            has_known_query=np.append(self.has_known_query, np.zeros(len(labels), bool)),
+            known_share=self.known_share,
+            weights=np.concatenate([self.weights, weights]),
+        )
 
 
 def is_material(drift: Mapping[str, Any]) -> bool:
@@ -115,7 +135,7 @@ def expected_test_figures(
     return {
         "expected_test_auc": roc_auc(rows.labels, rows.scores, weights),
         "expected_test_interval": [*interval],
-        "random_rows": len(known),
+        "expected_test_rows": len(known),
         "random_rows_with_known_query": int(known.sum()),
         "test_share_with_known_query": rows.known_share,
     }

@@ -145,7 +145,8 @@ def validation_figures(
     """Return what is measured on the held-out rows as a whole, and what it claims of the test.
 
     `auc` is of the honest scores, `weighted_auc` of the same with rows like the test's counting for
-    more, and `expected_test_auc` of the rows held out one by one. Each has the interval in which
+    more, and `expected_test_auc` of the rows held out one by one, those held out by components
+    beside them where one model scored both. Each has the interval in which
     the AUC of a test of `test_size` rows will lie with 95 % certainty if it is the right one;
     `headline` says which one is, and `interval` is the headline's. `validation_interval` holds the
     sampling error of the validation alone.
@@ -159,7 +160,13 @@ def validation_figures(
     """
     figures = auc_figures(scored, recipe, test_size=test_size)
     if random_rows is not None:
-        figures |= expected_test_figures(random_rows, recipe, drift, test_size=test_size)
+        rows = random_rows
+        if len(np.unique(scored.fold)) == 1:  # one model scored both kinds of rows
+            rows = random_rows.with_unknown(
+                scored.labels, scored.honest_scores, scored.groups, scored.weights
+            )
+        figures |= expected_test_figures(rows, recipe, drift, test_size=test_size)
+        figures["random_rows"] = len(random_rows.labels)
     recommended = headline(figures, drift)
     labels, probs = scored.labels, scored.honest_scores
     return {
