@@ -4,13 +4,15 @@ import dataclasses
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy.special import expit
 from sklearn import metrics
 
 from desmatch.data.split import RANDOM
-from desmatch.evaluate import Scored, order_figures, validation_figures
+from desmatch.errors import UserError
+from desmatch.evaluate import Scored, order_figures, read_column, validation_figures
 from desmatch.pipeline import execute
 from desmatch.recipe import Recipe
 from desmatch.stages import load_run
@@ -162,3 +164,13 @@ def test_a_run_holds_single_rows_out(finished_run, tmp_path):
     assert figures["headline"]["name"] == "expected_test_auc"
     known = [each for each in figures["slices"] if each["slice"] == "has_known_query"]
     assert sum(each["rows"] for each in known) == len(rows)
+
+
+def test_predictions_of_another_version_are_refused_by_the_column_they_lack(tmp_path):
+    path = tmp_path / "validation.parquet"
+    pq.write_table(pa.table({"label": [0, 1]}), path)
+    with pytest.raises(UserError, match="no column 'fold', so it was made by another version"):
+        read_column(path, "fold")
+    path.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_column(path, "label")

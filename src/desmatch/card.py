@@ -145,9 +145,10 @@ def _claims(figures: Mapping[str, Any], validation: Mapping[str, Any], recipe: R
     width = validation["interval"][1] - validation["interval"][0]
     found = []
     if width > WIDE_INTERVAL:
+        hint = "; fewer --validation.num_folds hold more of them out, --folds 5 scores every row"
         found.append(
-            f"the interval is {width:.3f} wide: {validation['rows']} held-out rows say little; "
-            "fewer --validation.num_folds hold more of them out, --folds 5 scores every row"
+            f"the interval is {width:.3f} wide: {validation['rows']} held-out rows say little"
+            + ("" if recipe.validation.folds == "all" else hint)
         )
     known = figures["graph"]["test_rows_with_known_query"] / validation["test_size"]
     if known > MANY_KNOWN and not recipe.validation.random_share:

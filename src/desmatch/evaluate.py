@@ -76,8 +76,11 @@ def read_column(path: Path, name: str) -> NDArray[Any]:
         UserError: The file is missing or broken.
     """
     try:
+        if name not in pq.read_schema(path).names:
+            raise UserError(f"{path}: no column {name!r}, so it was made by another version; run "
+                            "`desmatch predict` on its run again")  # fmt: skip
         return np.asarray(pq.read_table(path, columns=[name]).column(name))
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
+    except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: cannot be read ({error}); run `desmatch predict`") from None
 
 
