@@ -8,8 +8,9 @@ Three figures stand for the test, each for another way in which it came about:
 | `weighted_auc` | as `auc`, but rows of some kinds are more frequent in the test |
 | `expected_test_auc` | the test was drawn row by row, so some of its queries are known |
 
-The last one takes rows held out one by one and, beside them, rows held out by components, which
-stand for the test's rows without a known query as well as the others do.
+The last one takes rows held out one by one and, beside them, those rows held out by components that
+share no text with another row: they, too, stand for the test's rows without a known query. All rows
+of the fold would not: those of larger components have a known query in such a test.
 
 Shapes: B held-out rows.
 """

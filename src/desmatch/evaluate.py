@@ -148,8 +148,8 @@ def validation_figures(
     """Return what is measured on the held-out rows as a whole, and what it claims of the test.
 
     `auc` is of the honest scores, `weighted_auc` of the same with rows like the test's counting for
-    more, and `expected_test_auc` of the rows held out one by one, those held out by components
-    beside them where one model scored both. Each has the interval in which
+    more, and `expected_test_auc` of the rows held out one by one, beside them lone rows held out by
+    components where one model scored both. Each has the interval in which
     the AUC of a test of `test_size` rows will lie with 95 % certainty if it is the right one;
     `headline` says which one is, and `interval` is the headline's. `validation_interval` holds the
     sampling error of the validation alone.
@@ -165,8 +165,10 @@ def validation_figures(
     if random_rows is not None:
         rows = random_rows
         if len(np.unique(scored.fold)) == 1:  # one model scored both kinds of rows
+            is_lone = lone_rows(scored.groups, random_rows.groups)
             rows = random_rows.with_unknown(
-                scored.labels, scored.honest_scores, scored.groups, scored.weights
+                *(each[is_lone] for each in (scored.labels, scored.honest_scores)),
+                *(each[is_lone] for each in (scored.groups, scored.weights)),
             )
         figures |= expected_test_figures(rows, recipe, drift, test_size=test_size)
         figures["random_rows"] = len(random_rows.labels)
@@ -188,6 +190,21 @@ def validation_figures(
         "folds": fold_figures(scored),
         **cross_fitted_figures(scored, recipe),
     }
+
+
+def lone_rows(groups: NDArray[np.int64], random_groups: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which rows of a fold share no text with any other labelled row.
+
+    These are what rows without a known query are in a test that was drawn row by row: of a larger
+    component such a draw would have left a part among the labelled rows.
+
+    Args:
+        groups: (B,), components of the rows held out by components, each whole.
+        random_groups: (R,), of the rows held out one by one.
+    """
+    names, counts = np.unique(np.concatenate([groups, random_groups]), return_counts=True)
+    is_lone: NDArray[np.bool_] = counts[np.searchsorted(names, groups)] == 1
+    return is_lone
 
 
 def auc_figures(scored: Scored, recipe: Recipe, *, test_size: int) -> dict[str, Any]:

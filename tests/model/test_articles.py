@@ -58,7 +58,7 @@ def mean_change(experiment, kind, depth, seeds=SEEDS):
 
 
 def test_one_step_changes_a_deepnorm_model_least_and_more_with_depth(experiment):
-    kinds = ("deepnorm, alpha for Adam", "deepnorm", "pre", "post")
+    kinds = ("deepnorm, rule for Adam", "deepnorm", "pre", "post")
     for depth in (6, 12):
         changes = [mean_change(experiment, kind, depth, range(2)) for kind in kinds]
         assert changes == sorted(changes)
@@ -69,7 +69,7 @@ def test_one_step_changes_a_deepnorm_model_least_and_more_with_depth(experiment)
 @pytest.mark.slow
 def test_one_step_throws_the_output_of_a_deep_post_norm_model_away(experiment):
     assert mean_change(experiment, "post", 48, range(6)) >= 1.0
-    for kind in ("deepnorm", "deepnorm, alpha for Adam"):
+    for kind in ("deepnorm", "deepnorm, rule for Adam"):
         assert mean_change(experiment, kind, 48, range(6)) <= 0.5
 
 
@@ -101,8 +101,11 @@ def test_an_interval_of_two_equal_models_is_nothing_wide(experiment):
     norms = experiment("norms")
     rng = np.random.default_rng(0)
     labels, groups = rng.integers(0, 2, 200).astype(np.int8), np.arange(200) // 2
-    scored = [norms.Scored(labels, scores, scores, groups)
-              for scores in (labels + rng.normal(size=200), rng.normal(size=200))]  # fmt: skip
+    rows, ones = np.arange(200), np.ones(200)
+    scored = [
+        norms.Scored(rows, 0 * rows, labels, groups, ones, scores, scores, scores, scores)
+        for scores in (labels + rng.normal(size=200), rng.normal(size=200))
+    ]
     assert norms.rows_interval([norms.Rivals(scored[0], scored[0])], num_samples=20) == (0, 0)
     better = norms.Rivals(*scored)
     low, high = norms.rows_interval([better, better], num_samples=200)

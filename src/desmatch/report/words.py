@@ -28,7 +28,7 @@ OTHER_ROWS = (
     ("test_size", "rows of the test", "the interval of the first line is for so many"),
     ("random_rows", "rows held out one by one", "they may share a query with training rows"),
     ("random_rows_with_known_query", "of these with a known query", ""),
-    ("expected_test_rows", "rows that stand for the test", "with those held out by components"),
+    ("expected_test_rows", "rows that stand for the test", "with lone rows held out by components"),
     ("test_share_with_known_query", "share of the test with a known query", ""),
 )
 """Key of a figure, its name, and what to know of it."""
