@@ -165,10 +165,12 @@ def validation_figures(
     if random_rows is not None:
         rows = random_rows
         if len(np.unique(scored.fold)) == 1:  # one model scored both kinds of rows
-            is_lone = lone_rows(scored.groups, random_rows.groups)
+            lone = lone_rows(scored.groups, random_rows.groups)
             rows = random_rows.with_unknown(
-                *(each[is_lone] for each in (scored.labels, scored.honest_scores)),
-                *(each[is_lone] for each in (scored.groups, scored.weights)),
+                scored.labels[lone],
+                scored.honest_scores[lone],
+                scored.groups[lone],
+                scored.weights[lone],
             )
         figures |= expected_test_figures(rows, recipe, drift, test_size=test_size)
         figures["random_rows"] = len(random_rows.labels)
