@@ -23,10 +23,10 @@ from desmatch.runs import atomic_folder, write_json
 from desmatch.train.augment import closed_rows
 from desmatch.train.machine import set_threads
 from desmatch.train.pretrain import (
-    joint_batches,
     joint_labels,
     joint_objective,
     joint_rows,
+    stage_batches,
     starting_model,
 )
 
@@ -56,7 +56,7 @@ def diagnose(run: Run, *, num_batches: int = NUM_BATCHES) -> dict[str, Any]:
     set_threads(run.recipe.machine)
     end = load_model(run.last_model)
     start, start_name = _starting_point(run)
-    joint = _joint_batches(run)
+    joint = _stage_batches(run)
     batches = [joint[step] for step in range(num_batches)]
     norms = norm_scales(start, end)
     figures = {
@@ -98,13 +98,13 @@ def _can_begin_again(run: Run) -> bool:
         return False
 
 
-def _joint_batches(run: Run) -> TrainingBatches:
+def _stage_batches(run: Run) -> TrainingBatches:
     """Return the joint stage's batches of masked tokens, whatever its objective was."""
     prepared, recipe = run.prepared, run.recipe
     closed = closed_rows(prepared, recipe, fold=run.held_out)
     rows = joint_rows(prepared, joint_labels(prepared, run.held_out)).joined(closed)
     config = replace(recipe.pretrain, objective="mlm")
-    return joint_batches(prepared, recipe, config, rows, stage="pretrained")
+    return stage_batches(prepared, recipe, config, rows, stage="pretrained")
 
 
 def norm_scales(start: MatchForPairs, end: MatchForPairs) -> list[dict[str, Any]]:

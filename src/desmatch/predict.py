@@ -170,11 +170,9 @@ def _score_fold(prepared: Prepared, recipe: Recipe, fold: int, model_folder: Pat
 
 
 def _train_columns(prepared: Prepared, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return what is known of labelled rows before any model; rows without a weight weigh 1."""
-    has_weights = "weight" in prepared.rows["train"].column_names
-    weights = prepared.train_column("weight")[rows] if has_weights else np.ones(len(rows))
-    known = {name: prepared.train_column(name)[rows] for name in ("label", "group")}
-    return {"row": rows, **known, "weight": weights}
+    """Return what is known of labelled rows before any model."""
+    names = ("label", "group", "weight")
+    return {"row": rows, **{name: prepared.train_column(name)[rows] for name in names}}
 
 
 def _write_test(

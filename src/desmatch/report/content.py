@@ -127,9 +127,8 @@ def _read_prepared(folder: Path) -> dict[str, Any]:
     if not (folder / FIGURES).is_file():
         return {}
     prepared = Prepared.load(folder)
-    train = prepared.rows["train"]
     return {
         "lengths": {role: prepared.text_lengths(role) for role in ROLES},
         "component_sizes": np.bincount(prepared.graph("train").pair_component),
-        **({"weights": prepared.train_column("weight")} if "weight" in train.column_names else {}),
+        "weights": prepared.train_column("weight"),
     }

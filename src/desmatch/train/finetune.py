@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from desmatch.model.batch import TrainingBatches, TrainingRows, Vocabularies
+from desmatch.model.batch import TrainingRows
 from desmatch.model.checkpoints import load_model
 from desmatch.model.losses import label_loss
 from desmatch.prepare import Prepared, training_mask
 from desmatch.runs import StageFolder, seed_everything
 from desmatch.train.augment import closed_rows
+from desmatch.train.pretrain import stage_batches
 from desmatch.train.trainer import finish_stage, train_stage, validation_rows
 
 if TYPE_CHECKING:
@@ -70,13 +71,9 @@ def label_training(
     fold: int,
 ) -> None:
     """Train `model` in place on labelled rows outside `fold`."""
-    vocabulary = Vocabularies(prepared.vocabulary.first_id, prepared.vocabulary.size)
-    batches = TrainingBatches(
-        rows, recipe.finetune, vocabulary, seed=recipe.seed, stage=stage.path.name
-    )
     train_stage(
         model,
-        batches,
+        stage_batches(prepared, recipe, recipe.finetune, rows, stage=stage.path.name),
         label_objective(model, recipe.finetune.label_smoothing),
         validation_rows(prepared, fold),
         recipe=recipe,

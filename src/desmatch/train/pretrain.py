@@ -57,7 +57,7 @@ def pretrain(prepared: Prepared, recipe: Recipe, stage: StageFolder, *, fold: in
     model, figures = starting_model(prepared, recipe)
     closed = closed_rows(prepared, recipe, fold=fold)
     rows = joint_rows(prepared, joint_labels(prepared, fold)).joined(closed)
-    batches = joint_batches(prepared, recipe, recipe.pretrain, rows, stage=stage.path.name)
+    batches = stage_batches(prepared, recipe, recipe.pretrain, rows, stage=stage.path.name)
     joint_training(model, batches, validation_rows(prepared, fold), recipe=recipe, stage=stage)
     finish_stage(model, prepared, stage, figures={**figures, "closed_pairs": len(closed.labels)})
 
@@ -78,10 +78,10 @@ def joint_rows(prepared: Prepared, labels: dict[str, NDArray[np.int8]]) -> Train
     )
 
 
-def joint_batches(
+def stage_batches(
     prepared: Prepared, recipe: Recipe, config: TrainingConfig, rows: TrainingRows, *, stage: str
 ) -> TrainingBatches:
-    """Return the batches of a joint stage by its name."""
+    """Return the batches of a stage by its name."""
     vocabulary = Vocabularies(prepared.vocabulary.first_id, prepared.vocabulary.size)
     return TrainingBatches(rows, config, vocabulary, seed=recipe.seed, stage=stage)
 

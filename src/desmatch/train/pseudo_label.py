@@ -16,10 +16,10 @@ from desmatch.train.augment import closed_rows
 from desmatch.train.finetune import finetune
 from desmatch.train.machine import set_threads
 from desmatch.train.pretrain import (
-    joint_batches,
     joint_labels,
     joint_rows,
     joint_training,
+    stage_batches,
 )
 from desmatch.train.trainer import LABELS, finish_stage, validation_rows
 
@@ -109,7 +109,7 @@ def _joint_round(
     closed = closed_rows(prepared, recipe, fold=fold)
     rows = joint_rows(prepared, labels).joined(closed)
     config = recipe.pseudo_labels.training
-    batches = joint_batches(prepared, recipe, config, rows, stage=stage.path.name)
+    batches = stage_batches(prepared, recipe, config, rows, stage=stage.path.name)
     joint_training(model, batches, validation_rows(prepared, fold), recipe=recipe, stage=stage)
     taught = {role: labels[role] for role in TAUGHT}
     finish_stage(model, prepared, stage, figures=figures, labels=taught)
