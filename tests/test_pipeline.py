@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from desmatch.errors import UserError
-from desmatch.pipeline import ACTS, execute
+from desmatch.pipeline import ACTS, execute, execute_fold
 from desmatch.prepare import Sources, find_sources
 from desmatch.recipe import Recipe
 from desmatch.recipe_file import flat_keys
@@ -136,3 +136,44 @@ def test_refused_rows_leave_no_run_behind(tiny_recipe, sample_folder, tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="no run"):
         load_run(tmp_path)
+
+
+def test_a_run_takes_finished_stages_over_from_its_donors(finished_run, tmp_path, monkeypatch):
+    lines: list[str] = []
+    run = dataclasses.replace(
+        load_run(finished_run), folder=tmp_path / "run", donors=(tmp_path / "none", finished_run),
+        say=lines.append,
+    )  # fmt: skip
+    monkeypatch.setitem(ACTS, "pretrain", pytest.fail)
+    monkeypatch.setitem(ACTS, "finetune", pytest.fail)
+    model = execute_fold(run, run.recipe.validation.fold)
+    assert model == run.folder / "fold-0" / "finetuned"
+    weights = "fold-0/finetuned/model.safetensors"
+    assert (run.folder / weights).samefile(finished_run / weights)
+    assert [line.rpartition(", ")[2] for line in lines] == ["taken over"] * 3
+    assert not (run.folder / "predictions").exists()
+    for name in ("predict", "evaluate", "submit"):
+        execute(run, only=name)
+    card = json.loads((run.folder / "card.json").read_text())
+    theirs = json.loads((finished_run / "card.json").read_text())
+    assert card["validation"] == theirs["validation"]
+    taken = [each for each in card["warnings"] if "was taken over from another run" in each]
+    assert [each.split()[0] for each in taken] == ["prepare", "pretrain", "finetune"]
+    assert card["minutes_by_stage"]["finetune"] == 0
+
+
+def test_a_donor_of_other_options_gives_only_what_does_not_depend_on_them(finished_run, tmp_path):
+    run = load_run(finished_run)
+    finetune = dataclasses.replace(run.recipe.finetune, learning_rate=0.5)
+    recipe = dataclasses.replace(run.recipe, finetune=finetune)
+    lines: list[str] = []
+    changed = dataclasses.replace(
+        run, folder=tmp_path / "run", recipe=recipe, donors=(finished_run,), say=lines.append
+    )
+    execute_fold(changed, 0)
+    assert [line.split(":")[0] for line in lines] == ["prepare", "pretrain"]
+    weights = "fold-0/finetuned/model.safetensors"
+    ours, theirs = (folder / weights for folder in (changed.folder, finished_run))
+    assert ours.read_bytes() != theirs.read_bytes()
+    log = json.loads((changed.folder / "stages.json").read_text())
+    assert ["is_taken_over" in each for each in log.values()] == [True, True, False]

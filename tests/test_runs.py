@@ -117,3 +117,47 @@ def test_listed_counts_what_it_does_not_show():
 def test_nearest_suggests_or_keeps_silent():
     assert nearest("sede", ["seed", "data"]) == "; did you mean 'seed'?"
     assert nearest("xyz", ["seed"]) == ""
+
+
+def finished_stage(folder, digest):
+    stage = StageFolder(folder, digest)
+    with stage.finish() as made:
+        (made / "model" / "deep").mkdir(parents=True)
+        (made / "model" / "deep" / "weights").write_bytes(b"1234")
+    return stage
+
+
+def test_a_finished_stage_is_taken_over_by_links(tmp_path):
+    finished_stage(tmp_path / "one" / "stage", "a")
+    stage = StageFolder(tmp_path / "other" / "stage", "a")
+    stage.begin()
+    assert stage.adopt(tmp_path / "one" / "stage")
+    assert stage.is_finished
+    assert not stage.work.exists()
+    ours, theirs = (tmp_path / run / "stage" / "model/deep/weights" for run in ("other", "one"))
+    assert ours.samefile(theirs)
+    assert not (stage.path / "stage.json").samefile(tmp_path / "one" / "stage" / "stage.json")
+
+
+def test_files_are_copied_where_they_cannot_be_linked(tmp_path, monkeypatch):
+    def refuse(*paths):
+        raise OSError(18, "Invalid cross-device link", *paths)
+
+    monkeypatch.setattr("desmatch.runs.os.link", refuse)
+    finished_stage(tmp_path / "one", "a")
+    stage = StageFolder(tmp_path / "other", "a")
+    assert stage.adopt(tmp_path / "one")
+    ours, theirs = (tmp_path / run / "model/deep/weights" for run in ("other", "one"))
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert not ours.samefile(theirs)
+
+
+@pytest.mark.parametrize("digest", ["b", None])
+def test_a_stage_of_another_digest_is_left_alone(tmp_path, digest):
+    if digest is not None:
+        finished_stage(tmp_path / "one", digest)
+    stage = finished_stage(tmp_path / "other", "of older options")
+    stage = StageFolder(stage.path, "a")
+    assert not stage.adopt(tmp_path / "one")
+    assert not stage.is_finished
+    assert (stage.path / "model/deep/weights").is_file()

@@ -166,11 +166,15 @@ def _resumed(log: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """Return which stages' minutes are not all there is."""
     found = []
     for name, each in _entries_that_count(log, recipe).items():
+        fold, _, stage = name.rpartition("/")
+        of_fold = f" of {fold}" if len(recipe.validation.trained_folds) > 1 and fold else ""
         if each["is_resumed"]:
-            fold, _, stage = name.rpartition("/")
-            of_fold = f" of {fold}" if len(recipe.validation.trained_folds) > 1 and fold else ""
             found.append(
                 f"{stage}{of_fold} was resumed: its minutes are those since the last start"
+            )
+        if each.get("is_taken_over"):
+            found.append(
+                f"{stage}{of_fold} was taken over from another run: its minutes are not counted"
             )
     return found
 

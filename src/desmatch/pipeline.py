@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from desmatch.card import METRICS, build_card, public_card
@@ -28,7 +29,7 @@ from desmatch.stages import (
 from desmatch.submit import write_submission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -118,30 +119,70 @@ def execute(run: Run, *, only: str | None = None) -> None:
     Raises:
         UserError: Bad input, or `only` needs a stage that has not been done.
     """
-    from desmatch.train.processes import is_main_process, wait_for_everyone
+    from desmatch.train.processes import is_main_process
     from desmatch.train.tracking import require_trackers
 
     require_trackers(run.recipe.tracking)
     if is_main_process() and only not in (None, "prepare"):
         save_run(run)
-    for part, stage in steps(run):
-        if only not in (None, stage.name):
-            continue
+    _do(run, [each for each in steps(run) if only in (None, each[1].name)])
+
+
+def execute_fold(run: Run, fold: int) -> Path:
+    """Do what leads to the last model of one fold, as the whole run would; return its folder.
+
+    Raises:
+        UserError: Bad input, or the run does not train this fold.
+    """
+    from desmatch.train.tracking import require_trackers
+
+    require_trackers(run.recipe.tracking)
+    model = run.of_fold(fold).last_model
+    _do(run, [(part, stage) for part, stage in steps(run) if stage.name == "prepare"
+              or (stage.is_per_fold and part.held_out == fold)])  # fmt: skip
+    return model
+
+
+def _do(run: Run, chosen: Sequence[tuple[Run, Stage]]) -> None:
+    from desmatch.train.processes import is_main_process, wait_for_everyone
+
+    for part, stage in chosen:
         if stage.name == "prepare" and part is not run:
             run.say(f"member {part.folder.name}: {part.folder}")
         _require_inputs(part, stage)
-        folder = part.stage_folder(stage.writes)
-        is_finished = folder.is_finished
-        wait_for_everyone()
-        if is_finished:
-            run.say(f"{stage.name}: {folder.path} still holds, skipped")
-        else:
-            if folder.path.is_dir():
-                run.say(f"{stage.name}: {folder.path} is of other inputs or options, made again")
-            _act(part, stage, folder)
+        _do_step(part, stage)
         if is_main_process() and stage.name == "prepare":
             save_run(part)  # not before: files that are refused leave no run behind
         wait_for_everyone()
+
+
+def _do_step(run: Run, stage: Stage) -> None:
+    """Do one stage, unless it is finished here or in a run that gives its stages."""
+    from desmatch.train.processes import is_main_process, wait_for_everyone
+
+    folder = run.stage_folder(stage.writes)
+    is_finished = folder.is_finished
+    donor = None if is_finished else _donor(run, stage, folder)
+    wait_for_everyone()
+    if is_finished:
+        run.say(f"{stage.name}: {folder.path} still holds, skipped")
+    elif donor is not None:
+        run.say(f"{stage.name}: {folder.path} is that of {donor}, taken over")
+        if is_main_process():
+            folder.adopt(donor)
+            _log(run, stage, minutes=0.0, is_taken_over=True)
+    else:
+        if folder.path.is_dir():
+            run.say(f"{stage.name}: {folder.path} is of other inputs or options, made again")
+        _act(run, stage, folder)
+
+
+def _donor(run: Run, stage: Stage, folder: StageFolder) -> Path | None:
+    """Return where another run has this very stage: data or a model, for the rest is soon made."""
+    if not (stage.is_per_fold or stage.name == "prepare"):
+        return None
+    places = [donor / folder.label for donor in run.donors]
+    return next((place for place in places if replace(folder, path=place).is_finished), None)
 
 
 def _act(run: Run, stage: Stage, folder: StageFolder) -> None:
@@ -153,13 +194,22 @@ def _act(run: Run, stage: Stage, folder: StageFolder) -> None:
         ACTS[stage.name](run, folder)
     minutes = (time.monotonic() - started) / 60
     if is_main_process():
-        log = read_stage_log(run.folder)
-        log[_log_name(run, stage)] = {"minutes": round(minutes, 3), "is_resumed": is_resumed}
-        write_json(run.folder / STAGE_LOG, log)
+        _log(run, stage, minutes=minutes, is_resumed=is_resumed)
 
 
-def _log_name(run: Run, stage: Stage) -> str:
-    return f"{fold_name(run.held_out)}/{stage.name}" if stage.is_per_fold else stage.name
+def _log(
+    run: Run,
+    stage: Stage,
+    *,
+    minutes: float,
+    is_resumed: bool = False,
+    is_taken_over: bool = False,
+) -> None:
+    name = f"{fold_name(run.held_out)}/{stage.name}" if stage.is_per_fold else stage.name
+    entry = {"minutes": round(minutes, 3), "is_resumed": is_resumed}
+    if is_taken_over:
+        entry["is_taken_over"] = True
+    write_json(run.folder / STAGE_LOG, {**read_stage_log(run.folder), name: entry})
 
 
 def _require_inputs(run: Run, stage: Stage) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from desmatch.model.heads import MatchForPairs
     from desmatch.recipe import Recipe
 
 
@@ -148,9 +149,35 @@ class FoldScores(NamedTuple):
 def _score_fold(prepared: Prepared, recipe: Recipe, fold: int, model_folder: Path) -> FoldScores:
     model = load_model(model_folder)
     test = score_pairs(model, prepared.encode("test"), progress="scoring test")
-    train, folds = prepared.encode("train"), prepared.train_column("fold")
-    held_out, random_rows = (np.flatnonzero(folds == each) for each in (fold, RANDOM))
-    logits = score_pairs(model, train.take(held_out))
+    random_rows = np.flatnonzero(prepared.train_column("fold") == RANDOM)
+    return FoldScores(
+        test,
+        _score_held_out(prepared, recipe, fold, model_folder, model),
+        score_pairs(model, prepared.encode("train").take(random_rows)),
+    )
+
+
+def score_held_out(
+    prepared: Prepared, recipe: Recipe, fold: int, model_folder: Path
+) -> dict[str, NDArray[Any]]:
+    """Return the columns of the rows of one fold, scored by the model that did without it.
+
+    Args:
+        prepared: The prepared data.
+        recipe: Its seed, its machine and what it keeps are used.
+        fold: That was held out.
+        model_folder: Of the last model.
+    """
+    set_threads(recipe.machine)
+    return _score_held_out(prepared, recipe, fold, model_folder, load_model(model_folder))
+
+
+def _score_held_out(
+    prepared: Prepared, recipe: Recipe, fold: int, model_folder: Path, model: MatchForPairs
+) -> dict[str, NDArray[Any]]:
+    folds = prepared.train_column("fold")
+    held_out = np.flatnonzero(folds == fold)
+    logits = score_pairs(model, prepared.encode("train").take(held_out))
     columns = _train_columns(prepared, held_out)
     evaluations = read_evaluations(model_folder) if recipe_keeps_best(recipe) else [logits]
     honest = honest_scores(
@@ -159,14 +186,13 @@ def _score_fold(prepared: Prepared, recipe: Recipe, fold: int, model_folder: Pat
         columns["group"],
         rng=generator(recipe.seed, "honest"),
     )
-    validation = {
+    return {
         "row": held_out,
         "fold": folds[held_out],
         **columns,
         **mean_predictions([logits]).columns(),
         "honest_score": honest,
     }
-    return FoldScores(test, validation, score_pairs(model, train.take(random_rows)))
 
 
 def _train_columns(prepared: Prepared, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

@@ -163,6 +163,29 @@ class StageFolder:
             write_json(partial / STAGE, {"digest": self.digest})
         shutil.rmtree(self.work, ignore_errors=True)
 
+    def adopt(self, other: Path) -> bool:
+        """Take over a folder where the same stage was finished, its files by hard links.
+
+        Args:
+            other: A stage's folder of another run, or nothing.
+
+        Returns:
+            Whether it had this digest, so that this stage is finished now.
+        """
+        if _digest_in(other) != self.digest:
+            return False
+        with self.finish() as folder:
+            shutil.copytree(other, folder, copy_function=_link, dirs_exist_ok=True)
+        return True
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file, or copy it where the two folders lie on different disks."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
 
 def _digest_in(folder: Path) -> str | None:
     """Return the digest a stage's folder carries, or none where it carries none."""

@@ -46,6 +46,7 @@ class Run:
         sources: The data files.
         may_resume: Go on with an interrupted training.
         skip_bad: Leave malformed rows of train and unlabeled out.
+        donors: Folders of other runs, whose finished stages of the same digest are taken over.
         say: Takes a line for the user.
     """
 
@@ -56,6 +57,7 @@ class Run:
     command: str = ""
     may_resume: bool = False
     skip_bad: bool = False
+    donors: tuple[Path, ...] = ()
     say: Callable[[str], None] = lambda _: None
 
     @cached_property
