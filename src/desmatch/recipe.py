@@ -146,12 +146,14 @@ class ModelConfig:
     """How matrices without a checkpoint start: BERT's 0.02, or a variance by their two sides."""
     mlm_head_dense: bool = True
     """Whether the masked-language-model head has its dense layer and norm."""
-    head: Literal["label-tokens", "classifier"] = "label-tokens"
-    """Where a label is read: [NO] or [YES] at [CLS], or a classifier of two logits."""
+    head: Literal["label-tokens", "classifier", "naive-bayes"] = "label-tokens"
+    """Where a label is read: [NO] or [YES] at [CLS], a classifier of two logits, or the votes of
+    all tokens, weighted by attention (kexue.fm/archives/9648)."""
     pooling: Literal["cls", "mean", "cls-mean"] = "cls"
     """What the classifier sees: [CLS], the mean over a pair's tokens, or both side by side."""
     num_dropout_samples: int = 1
-    """Dropout masks of the classifier in a training step; their losses are averaged."""
+    """Dropout masks of a classifier or of naive Bayes in a training step; their losses are
+    averaged."""
 
     def __post_init__(self) -> None:
         """Refuse shapes that no encoder has."""

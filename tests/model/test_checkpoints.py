@@ -184,7 +184,12 @@ def test_decoder_and_embedding_stay_one_matrix_through_saving(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [*EVERY_ENCODER, {"mlm_head_dense": False}, {"head": "classifier", "pooling": "cls-mean"}],
+    [
+        *EVERY_ENCODER,
+        {"mlm_head_dense": False},
+        {"head": "classifier", "pooling": "cls-mean"},
+        {"head": "naive-bayes"},
+    ],
     ids=name_of,
 )
 def test_a_saved_model_is_the_same_bit_for_bit_whoever_opens_it(tmp_path, changes):

@@ -10,6 +10,7 @@ from desmatch.model.attention import ATTENTIONS
 from desmatch.model.checkpoints import build_model
 from desmatch.model.configuration import MatchConfig
 from desmatch.model.convert import POSITIONS
+from desmatch.model.heads import PAIR_HEADS
 from desmatch.model.initialization import VARIANCES
 from desmatch.model.norms import NORMS
 from desmatch.recipe import ModelConfig
@@ -36,7 +37,7 @@ def test_the_options_are_frozen():
         "initialization": {
             "bert", "arithmetic", "geometric", "quadratic", "fan-in", "fan-out", "deepnorm",
         },
-        "head": {"label-tokens", "classifier"},
+        "head": {"label-tokens", "classifier", "naive-bayes"},
         "pooling": {"cls", "mean", "cls-mean"},
     } == OPTIONS  # fmt: skip
 
@@ -44,6 +45,7 @@ def test_the_options_are_frozen():
 def test_every_option_has_its_implementation_and_the_other_way_round():
     assert OPTIONS["position"] == set(ATTENTIONS) == set(POSITIONS.values())
     assert OPTIONS["norm"] == set(NORMS)
+    assert OPTIONS["head"] == set(PAIR_HEADS)
     assert OPTIONS["initialization"] == {*VARIANCES, "bert"}
 
 

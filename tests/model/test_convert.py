@@ -156,6 +156,7 @@ def test_exporting_leaves_the_model_as_it_was():
     [
         ({"position": "relative"}, "position relative"),
         ({"norm": "pre"}, "norm pre"),
+        ({"head": "naive-bayes"}, "a naive Bayes head"),
         ({"mlm_head_dense": False}, "an MLM head without its dense layer"),
         ({"head": "classifier", "pooling": "mean"}, "a classifier over mean with tanh"),
         ({"head": "classifier", "pooling": "cls-mean"}, "a classifier over cls-mean with tanh"),

@@ -25,6 +25,7 @@ from tests.model.conftest import (
 EVERY_HEAD = [
     {"head": "label-tokens"},
     *({"head": "classifier", "pooling": pooling} for pooling in ("cls", "mean", "cls-mean")),
+    {"head": "naive-bayes"},
 ]
 every_head = pytest.mark.parametrize("head", EVERY_HEAD, ids=name_of)
 LABELS = torch.tensor([1, 0, 1])

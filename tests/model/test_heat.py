@@ -267,7 +267,7 @@ def test_kept_tokens_have_their_true_positions():
     ]
 
 
-@pytest.mark.parametrize("head", ["label-tokens", "classifier"])
+@pytest.mark.parametrize("head", ["label-tokens", "classifier", "naive-bayes"])
 def test_labels_are_read_from_the_kept_tokens(head):
     model = build(head=head, pooling="cls-mean")
     batch = heat_batches(draw_pairs(9), [0, 1, -1] * 3)[0]

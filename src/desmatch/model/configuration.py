@@ -34,10 +34,11 @@ class MatchConfig(PreTrainedConfig):  # type: ignore[misc]
         initialization: Of the matrices; see `desmatch.model.initialization`.
         initializer_range: Sigma of `initialization="bert"` and of every embedding.
         mlm_head_dense: Whether the head has its extra dense layer and norm.
-        head: Where a pair's label is read: `label-tokens` at [CLS], or a `classifier`.
+        head: Where a pair's label is read: `label-tokens` at [CLS], a `classifier`, or
+            `naive-bayes` over all tokens.
         pooling: What the classifier sees: `cls`, `mean` or `cls-mean`, both side by side.
         head_act: The classifier's activation.
-        num_dropout_samples: Dropout masks of the classifier in a training step.
+        num_dropout_samples: Dropout masks of the pair head in a training step.
         heat_fill: What the decoder of a heat stage is given for a token, see
             `desmatch.model.heat`; none: the model has no such decoder.
         num_heat_layers: Layers of that decoder.

@@ -233,6 +233,7 @@ def _require_theirs(config: MatchConfig, family: str | None) -> None:
     problems = {
         f"position {config.position}": family is None,
         f"norm {config.norm}": config.norm == "pre",
+        "a naive Bayes head": config.head == "naive-bayes",
         "an MLM head without its dense layer": config.head == "label-tokens"
         and not config.mlm_head_dense,
         f"a classifier over {config.pooling} with {config.head_act}": config.head == "classifier"

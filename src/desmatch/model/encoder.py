@@ -197,10 +197,20 @@ def mean_of_pairs(hidden: Tensor, attention_mask: Tensor, pair_cells: Tensor) ->
         attention_mask: (R, W), pairs by number.
         pair_cells: (B,), any cell of each pair.
     """
-    row = torch.arange(len(attention_mask), device=hidden.device)[:, None]
-    pair = (row * (attention_mask.max() + 1) + attention_mask).flatten()  # one number a pair
-    belongs = (pair[pair_cells][:, None] == pair[None, :]).to(hidden.dtype)  # (B, N)
+    belongs = belongs_to_pairs(attention_mask, pair_cells).to(hidden.dtype)
     return F.normalize(belongs, p=1.0, dim=1) @ hidden
+
+
+def belongs_to_pairs(attention_mask: Tensor, pair_cells: Tensor) -> Tensor:
+    """Return which cells are tokens of each pair, (B, N), bool.
+
+    Args:
+        attention_mask: (R, W), pairs by number.
+        pair_cells: (B,), any cell of each pair.
+    """
+    row = torch.arange(len(attention_mask), device=attention_mask.device)[:, None]
+    pair = (row * (attention_mask.max() + 1) + attention_mask).flatten()  # one number a pair
+    return pair[pair_cells][:, None] == pair[None, :]
 
 
 AutoConfig.register(MatchConfig.model_type, MatchConfig)

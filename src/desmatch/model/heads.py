@@ -1,7 +1,7 @@
 """Heads: tokens at masked cells, and the label of a pair.
 
 Shapes: R rows of W cells, P chosen cells, M masked tokens, B pairs, S dropout samples, D hidden,
-V vocabulary, C columns of a label: V for label tokens, 2 for a classifier.
+V vocabulary, C columns of a label: V for label tokens, else 2.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from desmatch.model.dropout import Dropout
 from desmatch.model.encoder import MatchModel, MatchPreTrainedModel, mean_of_pairs
 from desmatch.model.heat import FullRows, Heat
 from desmatch.model.layers import LayerNorm, Linear
+from desmatch.model.naive_bayes import NaiveBayesHead
 from desmatch.schema import Special
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 @dataclass
@@ -34,7 +35,7 @@ class PairOutput(ModelOutput):  # type: ignore[misc]
 
     Attributes:
         logits: (M, V) at the masked cells; (R, W, V) where no cells were named.
-        pair_logits: (B, C), or (S, B, C) where a classifier draws several dropout masks.
+        pair_logits: (B, C), or (S, B, C) where a head draws several dropout masks.
     """
 
     logits: Tensor | None = None
@@ -88,7 +89,7 @@ class PairClassifier(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.output = Linear(width, 2)
 
-    def pool(self, hidden: Tensor, attention_mask: Tensor, pair_cells: Tensor) -> Tensor:
+    def _pool(self, hidden: Tensor, attention_mask: Tensor, pair_cells: Tensor) -> Tensor:
         """(N, D) to what the classifier sees of each pair: (B, D), or (B, 2D) for `cls-mean`."""
         parts = []
         if self.pooling != "mean":
@@ -97,18 +98,35 @@ class PairClassifier(nn.Module):
             parts.append(mean_of_pairs(hidden, attention_mask, pair_cells))
         return torch.cat(parts, dim=-1)
 
-    def forward(self, pooled: Tensor) -> Tensor:
-        """(B, D or 2D) to (B, 2); in training with several samples to (S, B, 2)."""
-        features = self.act(self.dense(pooled))
+    def forward(self, hidden: Tensor, attention_mask: Tensor, pair_cells: Tensor) -> Tensor:
+        """Return logits of both labels, (B, 2); in training with several samples (S, B, 2).
+
+        In evaluation they are in fp32.
+
+        Args:
+            hidden: (N, D).
+            attention_mask: (R, W), int64, pairs by number.
+            pair_cells: (B,), int64, into N, the cell of each pair's [CLS].
+        """
+        pooled = self._pool(hidden, attention_mask, pair_cells)
+        features = self.act(self.dense(pooled if self.training else pooled.float()))
         if not self.training or self.num_samples == 1:
             return self.output(self.dropout(features))
         return torch.stack([self.output(self.dropout(features)) for _ in range(self.num_samples)])
 
 
+PAIR_HEADS: dict[str, Callable[[MatchConfig], PairClassifier | NaiveBayesHead | None]] = {
+    "label-tokens": lambda _: None,
+    "classifier": PairClassifier,
+    "naive-bayes": NaiveBayesHead,
+}
+"""`head` of a config to its module; label tokens need none beside the MLM head."""
+
+
 class MatchForPairs(MatchPreTrainedModel):
     """Encoder, masked-language-model head and what the config asks for beside them.
 
-    That is a pair classifier, and the decoder of a heat stage, which such a stage alone uses.
+    That is a head for pairs, and the decoder of a heat stage, which such a stage alone uses.
     """
 
     _keys_to_ignore_on_load_unexpected = (r"^heat\.",)
@@ -117,7 +135,7 @@ class MatchForPairs(MatchPreTrainedModel):
         super().__init__(config)
         self.encoder = MatchModel(config)
         self.mlm_head = MaskedLMHead(config)
-        self.pair_head = PairClassifier(config) if config.head == "classifier" else None
+        self.pair_head = PAIR_HEADS[config.head](config)
         self.heat = None if config.heat_fill is None else Heat(config)
         self.post_init()
 
@@ -202,8 +220,7 @@ class MatchForPairs(MatchPreTrainedModel):
             features = head.features(hidden.index_select(0, pair_cells))
             embedding = self.get_input_embeddings().weight
             return head.decode(features if self.training else features.float(), embedding)
-        pooled = self.pair_head.pool(hidden, attention_mask, pair_cells)
-        return self.pair_head(pooled if self.training else pooled.float())
+        return self.pair_head(hidden, attention_mask, pair_cells)  # type: ignore[no-any-return]
 
 
 FORWARD = frozenset(signature(MatchForPairs.forward).parameters)

@@ -1,7 +1,7 @@
 """Objectives as functions of logits.
 
 Shapes: M masked tokens, B labelled pairs, S dropout samples, V vocabulary, C columns of a label:
-V for label tokens, 2 for a classifier.
+V for label tokens, else 2.
 """
 
 from __future__ import annotations

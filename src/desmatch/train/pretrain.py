@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from desmatch.data.vocabulary import joined
+from desmatch.ensemble.naive_bayes import prior_logit
 from desmatch.model.batch import UNLABELED, TrainingBatches, TrainingRows, Vocabularies
 from desmatch.model.checkpoints import build_model, load_aligned
 from desmatch.model.losses import joint_loss
+from desmatch.model.naive_bayes import NaiveBayesHead
 from desmatch.prepare import ROLES, Prepared, training_mask
 from desmatch.runs import StageFolder, generator, seed_everything
 from desmatch.train.augment import closed_rows
@@ -56,7 +58,11 @@ def pretrain(prepared: Prepared, recipe: Recipe, stage: StageFolder, *, fold: in
     """Train on all rows of all files, on labels outside `fold`, and write the finished model."""
     model, figures = starting_model(prepared, recipe)
     closed = closed_rows(prepared, recipe, fold=fold)
-    rows = joint_rows(prepared, joint_labels(prepared, fold)).joined(closed)
+    labels = joint_labels(prepared, fold)
+    if isinstance(model.pair_head, NaiveBayesHead):
+        given = labels["train"][labels["train"] != UNLABELED]
+        model.pair_head.start_from(prior_logit(given))
+    rows = joint_rows(prepared, labels).joined(closed)
     batches = stage_batches(prepared, recipe, recipe.pretrain, rows, stage=stage.path.name)
     joint_training(model, batches, validation_rows(prepared, fold), recipe=recipe, stage=stage)
     finish_stage(model, prepared, stage, figures={**figures, "closed_pairs": len(closed.labels)})
