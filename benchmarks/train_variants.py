@@ -27,7 +27,8 @@ from desmatch.recipe_training import TrainingConfig
 from desmatch.runs import generator, processor_name
 from desmatch.train.machine import keep_freed_memory, uses_bf16
 from desmatch.train.pretrain import joint_labels, joint_objective, starting_model
-from desmatch.train.trainer import StageTrainer, ValidationRows
+from desmatch.train.trainer import StageTrainer
+from desmatch.train.validation import ValidationRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

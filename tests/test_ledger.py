@@ -51,6 +51,7 @@ def test_runs_are_listed_by_their_figure_and_the_unfinished_last(tmp_path):
          "fold-10/pretrained done"),
         (["prepared", "fold-0/finetuned", "predictions"], [], "predictions done"),
         (["prepared"], ["fold-1/.finetuned.making"], "fold-1/finetuned unfinished"),
+        (["prepared", "mlm"], [], "mlm done"),
         (["prepared"], [".pretrained.making"], "pretrained unfinished"),
     ],
 )  # fmt: skip
@@ -103,7 +104,7 @@ def test_a_whole_run_is_finished_and_loses_its_last_stages_backwards(finished_ru
     (run / "card.json").unlink()
     order = ["submission", "metrics", "predictions", "fold-0/finetuned", "fold-0/pretrained",
              "prepared"]  # fmt: skip
-    written = {stage.writes for stage in STAGES} - {"report.html", "pseudo-labeled"}
+    written = {stage.writes for stage in STAGES} - {"report.html", "mlm", "pseudo-labeled"}
     assert {name.rpartition("/")[2] for name in order} == written
     for name in order:
         assert read_run(run).state == f"{name} done"

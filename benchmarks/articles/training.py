@@ -29,7 +29,8 @@ from desmatch.prepare import (
 )
 from desmatch.train.machine import keep_freed_memory
 from desmatch.train.optimizers import build_optimizer, build_scheduler, state_elements
-from desmatch.train.trainer import ValidationRows, warmup_ratio
+from desmatch.train.trainer import warmup_ratio
+from desmatch.train.validation import ValidationRows
 
 if TYPE_CHECKING:
     from torch import Tensor

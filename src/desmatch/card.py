@@ -80,8 +80,11 @@ def _start(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """Return where training began; an ensemble does not train."""
     if recipe.members:
         return {}
-    first = fold_name(recipe.validation.trained_folds[0])
-    return {"start": read_json(folder / first / "pretrained" / FIGURES)}
+    first = folder / fold_name(recipe.validation.trained_folds[0])
+    if recipe.mlm.num_train_epochs:
+        return {"start": read_json(folder / "mlm" / FIGURES)}
+    stage = "pretrained" if recipe.pretrain.num_train_epochs else "finetuned"
+    return {"start": read_json(first / stage / FIGURES)}
 
 
 def _read_members(folder: Path, recipe: Recipe) -> dict[str, Any]:

@@ -250,6 +250,7 @@ ACTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "sample": _sample,
     "inspect": _inspect,
     "prepare": _stage,
+    "mlm": _stage,
     "pretrain": _stage,
     "finetune": _stage,
     "pseudo-label": _stage,

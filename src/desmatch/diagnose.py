@@ -77,15 +77,14 @@ def diagnose(run: Run, *, num_batches: int = NUM_BATCHES) -> dict[str, Any]:
 
 def _starting_point(run: Run) -> tuple[MatchForPairs, str]:
     """Return the model the run began with, made again, or the first it kept, and its name."""
-    pretrained = run.fold_folder / "pretrained"
     if _can_begin_again(run):
         return starting_model(run.prepared, run.recipe)[0], "start"
-    if run.last_model == pretrained:
+    if run.last_model == run.first_model:
         raise UserError(
             f"{run.recipe.model.init}: the checkpoint that the run began with is not there or has "
             "changed, and the run has one model only: nothing to compare; put the checkpoint back"
         )
-    return load_model(pretrained), pretrained.name
+    return load_model(run.first_model), run.first_model.name
 
 
 def _can_begin_again(run: Run) -> bool:
@@ -93,7 +92,7 @@ def _can_begin_again(run: Run) -> bool:
     if run.recipe.model.init is None:
         return True
     try:
-        return run.stage_folder("pretrained").is_finished
+        return run.stage_folder(run.first_model.name).is_finished
     except UserError:  # a file is gone
         return False
 

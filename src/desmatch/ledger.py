@@ -6,6 +6,8 @@ runs that are still at work, can be listed.
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
@@ -156,6 +158,10 @@ def _finished(run: Path) -> Iterator[Path]:
     numbers = sorted(int(path.name.removeprefix("fold-")) for path in run.glob("fold-*"))
     once_a_fold = [stage.writes for stage in STAGES if stage.is_per_fold]
     of_folds = [f"fold-{number}/{written}" for number in numbers for written in once_a_fold]
-    first, *others = (stage.writes for stage in STAGES if not stage.is_per_fold)
-    folders = (run / name for name in (first, *of_folds, *others))
+    names = [
+        name
+        for is_per_fold, stages in groupby(STAGES, key=attrgetter("is_per_fold"))
+        for name in (of_folds if is_per_fold else [stage.writes for stage in stages])
+    ]
+    folders = (run / name for name in names)
     yield from (folder for folder in folders if (folder / STAGE).is_file())

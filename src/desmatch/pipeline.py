@@ -19,6 +19,7 @@ from desmatch.report.page import write_report
 from desmatch.runs import CARD, CLOSURE, RANDOM_ROWS, TEST, StageFolder, fold_name, write_json
 from desmatch.stages import (
     STAGE_LOG,
+    STAGES,
     Run,
     Stage,
     read_stage_log,
@@ -41,23 +42,32 @@ def _prepare(run: Run, stage: StageFolder) -> None:
         prepare(run.sources, run.recipe, folder, skip_bad=run.skip_bad)
 
 
+def _mlm(run: Run, stage: StageFolder) -> None:
+    from desmatch.train.mlm import train_mlm
+
+    train_mlm(run.prepared, run.recipe, stage)
+
+
 def _pretrain(run: Run, stage: StageFolder) -> None:
     from desmatch.train.pretrain import pretrain
 
-    pretrain(run.prepared, run.recipe, stage, fold=run.held_out)
+    start = run.model_before("pretrained")
+    pretrain(run.prepared, run.recipe, stage, fold=run.held_out, start=start)
 
 
 def _finetune(run: Run, stage: StageFolder) -> None:
     from desmatch.train.finetune import finetune
 
-    start = run.fold_folder / "pretrained"
+    start = run.model_before("finetuned")
     finetune(run.prepared, run.recipe, start, stage, fold=run.held_out)
 
 
 def _pseudo_label(run: Run, stage: StageFolder) -> None:
     from desmatch.train.pseudo_label import pseudo_label
 
-    pseudo_label(run.prepared, run.recipe, run.trained_model, stage, fold=run.held_out)
+    start = run.model_before("pseudo-labeled")
+    assert start is not None, "a recipe has a joint stage or one on labels"
+    pseudo_label(run.prepared, run.recipe, start, stage, fold=run.held_out)
 
 
 def _predict(run: Run, stage: StageFolder) -> None:
@@ -100,6 +110,7 @@ def _report(run: Run, stage: StageFolder) -> None:
 
 ACTS: dict[str, Callable[[Run, StageFolder], None]] = {
     "prepare": _prepare,
+    "mlm": _mlm,
     "pretrain": _pretrain,
     "finetune": _finetune,
     "pseudo-label": _pseudo_label,
@@ -138,8 +149,9 @@ def execute_fold(run: Run, fold: int) -> Path:
 
     require_trackers(run.recipe.tracking)
     model = run.of_fold(fold).last_model
-    _do(run, [(part, stage) for part, stage in steps(run) if stage.name == "prepare"
-              or (stage.is_per_fold and part.held_out == fold)])  # fmt: skip
+    makes = [stage for stage in STAGES if stage.name == "prepare" or stage.is_parallel]
+    _do(run, [(part, stage) for part, stage in steps(run) if stage in makes
+              and (not stage.is_per_fold or part.held_out == fold)])  # fmt: skip
     return model
 
 
@@ -179,7 +191,7 @@ def _do_step(run: Run, stage: Stage) -> None:
 
 def _donor(run: Run, stage: Stage, folder: StageFolder) -> Path | None:
     """Return where another run has this very stage: data or a model, for the rest is soon made."""
-    if not (stage.is_per_fold or stage.name == "prepare"):
+    if not (stage.is_parallel or stage.name == "prepare"):
         return None
     places = [donor / folder.label for donor in run.donors]
     return next((place for place in places if replace(folder, path=place).is_finished), None)

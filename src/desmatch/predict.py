@@ -32,7 +32,7 @@ from desmatch.runs import (
     write_json,
 )
 from desmatch.train.machine import set_threads
-from desmatch.train.trainer import read_evaluations
+from desmatch.train.validation import read_evaluations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -241,6 +241,10 @@ class Recipe:
     """Which labelled rows are held out."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The encoder and where it starts from."""
+    mlm: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(num_train_epochs=0.0, keep="last")
+    )
+    """Masked tokens of all rows and no label, so done once for all folds; off by default."""
     pretrain: TrainingConfig = field(default_factory=TrainingConfig)
     """The joint stage: masked tokens of all rows, label tokens of labelled rows."""
     pseudo_labels: PseudoLabelConfig = field(default_factory=PseudoLabelConfig)
@@ -266,7 +270,22 @@ class Recipe:
         for name in self.members:
             is_name = isinstance(name, str) and MEMBER_NAME.fullmatch(name) is not None
             require(is_name, "members", name, "names of letters, digits, - and _")
-        later = {"finetune": self.finetune, "pseudo_labels.training": self.pseudo_labels.training}
-        for name, stage in later.items():  # the decoder does not leave the stage it was made for
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        """Refuse stages that lead to no score, and objectives that a stage does not have."""
+        mlm, pretrain = self.mlm, self.pretrain
+        learns = pretrain.num_train_epochs > 0 or self.finetune.num_train_epochs > 0
+        require(learns, "finetune.num_train_epochs", 0, "more than 0 here or in pretrain")
+        require(mlm.keep == "last", "mlm.keep", mlm.keep, "last: without labels there is no AUC")
+        require(mlm.mlm_probability > 0, "mlm.mlm_probability", 0, "more than 0")
+        is_alone = pretrain.objective == "mlm" or mlm.num_train_epochs == 0
+        require(is_alone, "pretrain.objective", "heat", "mlm after a stage mlm")
+        others = {
+            "mlm": mlm,
+            "finetune": self.finetune,
+            "pseudo_labels.training": self.pseudo_labels.training,
+        }
+        for name, stage in others.items():  # the decoder does not leave the stage it was made for
             is_mlm = stage.objective == "mlm"
             require(is_mlm, f"{name}.objective", stage.objective, "mlm (heat is for pretrain)")

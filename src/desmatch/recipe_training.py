@@ -121,6 +121,9 @@ class TrainingConfig:
     """Chance that the two texts of a pair change places in a pass."""
     label_weight: float = 1.0
     """Weight of a label token's loss beside a masked token's."""
+    embedding_rate: float = 1.0
+    """Factor of the learning rate of the token embedding: a checkpoint's layers are trained, the
+    rows of its embedding are only guessed by their rank."""
     layer_decay: float = 1.0
     """Factor of the learning rate from layer to layer, from the heads down to the embedding."""
     label_smoothing: float = 0.0
@@ -145,6 +148,7 @@ class TrainingConfig:
             require(value is None or 0 <= value < 1, name, value, "a share in [0, 1)")
         for name in ("learning_rate", "max_grad_norm"):
             require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        require(self.embedding_rate > 0, "embedding_rate", self.embedding_rate, "more than 0")
         require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "in (0, 1]")
         smoothing, patience = self.label_smoothing, self.early_stopping_patience
         require(0 <= smoothing < 1, "label_smoothing", smoothing, "a share in [0, 1)")

@@ -70,14 +70,16 @@ class Run:
     @cached_property
     def members(self) -> dict[str, Run]:
         """The members of an ensemble by name, each a whole run in RUN/members; none otherwise."""
+        names = [*self.recipe.members]
         return {
             name: dataclasses.replace(
                 self,
                 folder=self.folder / MEMBERS / name,
                 recipe=member_recipe(self.recipe, name),
                 recipe_name=f"{self.recipe_name}, member {name}".removeprefix(", "),
+                donors=(*self.donors, *(self.folder / MEMBERS / each for each in names[:place])),
             )
-            for name in self.recipe.members
+            for place, name in enumerate(names)
         }
 
     @property
@@ -129,7 +131,7 @@ class Run:
 
     def stage_folder(self, written: str) -> StageFolder:
         """Return the folder a stage writes, with its digest; a fold's stage needs a run of one."""
-        home = self.fold_folder if stage_that_writes(written).is_per_fold else self.folder
+        home = self._home(stage_that_writes(written))
         return StageFolder(home / written, self.digest(written), self.may_resume, self.folder)
 
     def digest(self, written: str) -> str:
@@ -180,22 +182,38 @@ class Run:
         """Where the models of a run of one fold lie."""
         return self.folder / fold_name(self.held_out)
 
+    def model_before(self, written: str) -> Path | None:
+        """Return the folder of the model that a stage of a run of one fold goes on from.
+
+        None is before the first training stage: it makes the model that the recipe starts with.
+        """
+        for name in reversed(stage_that_writes(written).reads):
+            writer = stage_that_writes(name)
+            if writer.is_parallel and writer.is_wanted(self.recipe):
+                return self._home(writer) / name
+        return None
+
+    @property
+    def first_model(self) -> Path:
+        """The folder of the first model that a run of one fold trains."""
+        trains = (each for each in STAGES if each.is_parallel and each.is_wanted(self.recipe))
+        first = next(trains)
+        return self._home(first) / first.writes
+
+    def _home(self, stage: Stage) -> Path:
+        return self.fold_folder if stage.is_per_fold else self.folder
+
     @property
     def last_model(self) -> Path:
         """The folder of the last model that a run of one fold trains."""
-        if _has_pseudo_labels(self.recipe):
-            return self.fold_folder / "pseudo-labeled"
-        return self.trained_model
+        model = self.model_before("predictions")
+        assert model is not None, "an ensemble has members, every other recipe trains"
+        return model
 
     @property
     def last_models(self) -> tuple[Path, ...]:
         """The folders of the last models, one of each fold that is trained."""
         return tuple(part.last_model for part in self.folds)
-
-    @property
-    def trained_model(self) -> Path:
-        """The folder of the last model before any pseudo-labels, in a run of one fold."""
-        return self.fold_folder / ("finetuned" if _has_finetune(self.recipe) else "pretrained")
 
 
 class Stage(NamedTuple):
@@ -207,7 +225,8 @@ class Stage(NamedTuple):
         writes: A file or folder inside the run's folder.
         options: The parts and values of the recipe that it uses; with `reads` they decide whether
             an artefact that is there still holds.
-        is_parallel: Whether all processes take part; otherwise the first one works alone.
+        is_parallel: Whether it trains a model, all processes together; otherwise the first one
+            works alone.
         is_per_fold: Whether it is done once for each fold that is trained, in the fold's folder.
         reads_members: Whether an ensemble's stage reads what its members' stage wrote.
         is_wanted: Whether a recipe has this stage at all.
@@ -227,6 +246,14 @@ def _trains(recipe: Recipe) -> bool:
     return not recipe.members
 
 
+def _has_mlm(recipe: Recipe) -> bool:
+    return _trains(recipe) and recipe.mlm.num_train_epochs > 0
+
+
+def _has_joint(recipe: Recipe) -> bool:
+    return _trains(recipe) and recipe.pretrain.num_train_epochs > 0
+
+
 def _has_finetune(recipe: Recipe) -> bool:
     return _trains(recipe) and recipe.finetune.num_train_epochs > 0
 
@@ -239,11 +266,13 @@ STAGES = (
     Stage("prepare", (), "prepared",
           ("seed", "data", "validation.num_folds", "validation.random_share",
            "validation.split_seed")),
-    Stage("pretrain", ("prepared",), "pretrained",
+    Stage("mlm", ("prepared",), "mlm", ("seed", "model", "mlm", "machine"),
+          is_parallel=True, is_wanted=_has_mlm),
+    Stage("pretrain", ("prepared", "mlm"), "pretrained",
           ("seed", "model", "pretrain", "machine", "validation.fold"),
-          is_parallel=True, is_per_fold=True, is_wanted=_trains),
-    Stage("finetune", ("prepared", "pretrained"), "finetuned",
-          ("seed", "finetune", "machine", "validation.fold"),
+          is_parallel=True, is_per_fold=True, is_wanted=_has_joint),
+    Stage("finetune", ("prepared", "mlm", "pretrained"), "finetuned",
+          ("seed", "model", "finetune", "machine", "validation.fold"),
           is_parallel=True, is_per_fold=True, is_wanted=_has_finetune),
     Stage("pseudo-label", ("prepared", "pretrained", "finetuned"), "pseudo-labeled",
           ("seed", "pseudo_labels", "finetune", "machine", "validation.fold"),

@@ -12,7 +12,7 @@ from desmatch.model.scoring import score_pairs
 from desmatch.recipe_training import AdversarialConfig, AverageConfig
 from desmatch.runs import StageFolder
 from desmatch.train.averaging import LOOKAHEAD_SHARE, WeightAverage
-from desmatch.train.trainer import read_evaluations
+from desmatch.train.validation import read_evaluations
 from tests.train.test_trainer import same_weights, tiny, toy_rows, train
 
 NUM_STEPS, EVERY = 24, 4

@@ -606,3 +606,16 @@ def test_rates_fall_from_the_heads_to_the_embedding(tiny_model):
     assert len(rates) == len(list(tiny_model.parameters()))
     assert all(each.ndim >= 2 for group in groups if group["weight_decay"]
                for each in group["params"])  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", ["none", "model"])
+def test_the_token_embedding_alone_has_a_rate_of_its_own(tiny_model, scale):
+    rates = []
+    for factor in (1.0, 4.0):
+        groups = adamw_groups(
+            tiny_model, learning_rate=0.5, weight_decay=0.0, scale=scale, embedding_rate=factor
+        )
+        rates.append({id(each): group["lr"] for group in groups for each in group["params"]})
+    for name, parameter in tiny_model.named_parameters():
+        expected = 4.0 if name == "encoder.embeddings.word.weight" else 1.0
+        assert rates[1][id(parameter)] / rates[0][id(parameter)] == expected, name

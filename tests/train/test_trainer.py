@@ -25,12 +25,11 @@ from desmatch.train.finetune import label_objective
 from desmatch.train.pretrain import joint_objective
 from desmatch.train.trainer import (
     StageTrainer,
-    ValidationRows,
     last_checkpoint,
-    read_evaluations,
     train_stage,
     warmup_ratio,
 )
+from desmatch.train.validation import ValidationRows, read_evaluations
 from tests.conftest import encode_lists
 
 FP32 = Recipe(machine=MachineConfig(precision="fp32", num_threads=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from desmatch.model.batch import lay_out
 from desmatch.model.losses import label_logits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from desmatch.data.vocabulary import EncodedPairs
@@ -56,18 +59,25 @@ def score_pairs(
         progress: Name of the progress bar, or none.
         in_bf16: Matrix products in bfloat16: faster, and good enough to compare checkpoints.
     """
-    was_training = model.training
-    model.eval()
     logits = np.empty((2, pairs.num_pairs))
     plan = plan_prediction(pairs.lengths, batch_size=PREDICTION_BATCH)
     bar = tqdm(plan, desc=progress, disable=progress is None, unit="batch", leave=False)
-    precision = torch.autocast(model.device.type, torch.bfloat16, enabled=in_bf16)
-    with torch.inference_mode(), precision:
+    with inference(model, in_bf16=in_bf16):
         for rows in bar:
             for order in (0, 1):
                 logits[order, rows] = _score_batch(model, pairs, rows, swapped=bool(order))
-    model.train(was_training)
     return PairLogits(logits[0], logits[1])
+
+
+@contextmanager
+def inference(model: MatchForPairs, *, in_bf16: bool = False) -> Iterator[None]:
+    """Dropout and gradients off; the model's training mode is afterwards as it was."""
+    was_training = model.training
+    model.eval()
+    precision = torch.autocast(model.device.type, torch.bfloat16, enabled=in_bf16)
+    with torch.inference_mode(), precision:
+        yield
+    model.train(was_training)
 
 
 def _score_batch(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HISTORY = "history.json"
+MLM = "mlm"
 MODEL_FOLDERS = ("pretrained", "finetuned", "pseudo-labeled")
 METRICS = "metrics/metrics.json"
 VALIDATION, TEST = "predictions/validation.parquet", "predictions/test.parquet"
@@ -108,11 +109,19 @@ def _read_histories(run: Path, card: Mapping[str, Any]) -> Iterator[dict[str, An
     """Yield the logged steps of all stages of all folds; older runs have no fold's folder."""
     folders = {fold: run / fold_name(fold) for fold in _trained_folds(card)}
     folders = {fold: folder for fold, folder in folders.items() if folder.is_dir()}
+    shared = run / MLM / HISTORY
+    if has_mlm_stage(card) and shared.is_file():
+        yield from ({**line, "stage": MLM} for line in read_json(shared))
     for stage in MODEL_FOLDERS:
         for fold, folder in (folders or {0: run}).items():
             path = folder / stage / HISTORY
             for line in read_json(path) if path.is_file() else ():
                 yield {**line, "stage": stage, **({"fold": fold} if len(folders) > 1 else {})}
+
+
+def has_mlm_stage(card: Mapping[str, Any]) -> bool:
+    """Whether the run has a stage of masked tokens alone, which all folds share."""
+    return bool(mapping(mapping(card.get("recipe")).get("mlm")).get("num_train_epochs"))
 
 
 def _trained_folds(card: Mapping[str, Any]) -> list[int]:

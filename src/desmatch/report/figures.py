@@ -53,6 +53,8 @@ def training_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         suffix, alpha = ("", 1.0) if len(folds) == 1 else (f", fold {fold}", 0.75)
         loss, auc = _values(entries, "loss"), _values(entries, "roc_auc")
         axes.plot(*_stretches(loss), color=BLUE, alpha=alpha, label=f"loss{suffix}")
+        if len(masked := _values(entries, "mlm_loss")):
+            axes.plot(*masked.T, color=BLUE, linestyle="--", marker=".", label="loss, dropout off")
         if right is not None and len(auc):
             right.plot(*auc.T, color=ORANGE, alpha=alpha, marker=".", label=f"AUC{suffix}")
     if right is not None:

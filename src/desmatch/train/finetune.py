@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from desmatch.model.batch import TrainingRows
-from desmatch.model.checkpoints import load_model
 from desmatch.model.losses import label_loss
 from desmatch.prepare import Prepared, training_mask
-from desmatch.runs import StageFolder, seed_everything
 from desmatch.train.augment import closed_rows
-from desmatch.train.pretrain import stage_batches
-from desmatch.train.trainer import finish_stage, train_stage, validation_rows
+from desmatch.train.pretrain import begin, stage_batches
+from desmatch.train.trainer import finish_stage, train_stage
+from desmatch.train.validation import validation_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,13 +21,14 @@ if TYPE_CHECKING:
 
     from desmatch.model.heads import MatchForPairs, PairOutput
     from desmatch.recipe import Recipe
+    from desmatch.runs import StageFolder
     from desmatch.train.trainer import Objective
 
 
 def finetune(
     prepared: Prepared,
     recipe: Recipe,
-    start: Path,
+    start: Path | None,
     stage: StageFolder,
     *,
     fold: int,
@@ -39,18 +39,17 @@ def finetune(
     Args:
         prepared: The data.
         recipe: Its seed, `finetune` and machine are used.
-        start: Folder of a model.
+        start: Folder of a model; none: the recipe's own start.
         stage: To write.
         fold: That is held out.
         beside: Rows with a model's labels that train too.
     """
-    seed_everything(recipe.seed)
-    model = load_model(start)
+    model, figures = begin(prepared, recipe, start)
     rows = labelled_rows(prepared, fold).joined(closed_rows(prepared, recipe, fold=fold))
     if beside is not None:
         rows = rows.joined(beside)
     label_training(model, rows, prepared, recipe, stage, fold=fold)
-    finish_stage(model, prepared, stage)
+    finish_stage(model, prepared, stage, figures=figures)
 
 
 def labelled_rows(prepared: Prepared, fold: int) -> TrainingRows:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
     from desmatch.recipe_training import TrainingConfig
 
+WORD_EMBEDDING = "encoder.embeddings.word.weight"
+"""Tied to the decoder."""
+
 Scale = Literal["none", "model"]
 """Unit of AdamW's steps: the learning rate itself, or times each parameter's deviation."""
 
@@ -54,11 +57,13 @@ def adamw_groups(
     weight_decay: float,
     scale: Scale = "none",
     layer_decay: float = 1.0,
+    embedding_rate: float = 1.0,
 ) -> list[AdamWGroup]:
     """Return the trainable parameters by rate and decay, for AdamW; only matrices decay.
 
     With `layer_decay` below 1 the rate falls from the heads to the embedding by that factor a layer
-    (ULMFiT, arXiv 1801.06146).
+    (ULMFiT, arXiv 1801.06146). The token embedding's rate is `embedding_rate` times what it would
+    be.
 
     With `scale="model"` the rate is in units of each parameter's deviation sigma, measured now:
     alpha_t ||u_t|| = learning_rate ||eps_0||, where ||eps_0|| = sqrt(k) sigma and Adam's u_t has k
@@ -80,6 +85,8 @@ def adamw_groups(
             case _:
                 assert_never(scale)
         rate = learning_rate * sigma * layer_decay ** _layers_above(name, num_layers)
+        if name == WORD_EMBEDDING:
+            rate *= embedding_rate
         own = name if scale == "model" and is_matrix else ""
         key = AdamWKey(own, rate, weight_decay / sigma if is_matrix else 0.0)
         members.setdefault(key, []).append(parameter)
@@ -123,6 +130,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
                 weight_decay=config.weight_decay,
                 scale=config.scale,
                 layer_decay=config.layer_decay,
+                embedding_rate=config.embedding_rate,
             )
             return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         case _:

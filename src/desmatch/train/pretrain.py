@@ -13,13 +13,14 @@ import numpy as np
 from desmatch.data.vocabulary import joined
 from desmatch.ensemble.naive_bayes import prior_logit
 from desmatch.model.batch import UNLABELED, TrainingBatches, TrainingRows, Vocabularies
-from desmatch.model.checkpoints import build_model, load_aligned
+from desmatch.model.checkpoints import build_model, load_aligned, load_model
 from desmatch.model.losses import joint_loss
 from desmatch.model.naive_bayes import NaiveBayesHead
 from desmatch.prepare import ROLES, Prepared, training_mask
 from desmatch.runs import StageFolder, generator, seed_everything
 from desmatch.train.augment import closed_rows
-from desmatch.train.trainer import Objective, finish_stage, train_stage, validation_rows
+from desmatch.train.trainer import Objective, finish_stage, train_stage
+from desmatch.train.validation import validation_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from desmatch.model.heads import MatchForPairs, PairOutput
     from desmatch.recipe import Recipe
     from desmatch.recipe_training import TrainingConfig
-    from desmatch.train.trainer import ValidationRows
+    from desmatch.train.trainer import Validation
 
 
 def starting_model(prepared: Prepared, recipe: Recipe) -> tuple[MatchForPairs, dict[str, Any]]:
@@ -54,9 +55,34 @@ def starting_model(prepared: Prepared, recipe: Recipe) -> tuple[MatchForPairs, d
     return aligned.model, figures
 
 
-def pretrain(prepared: Prepared, recipe: Recipe, stage: StageFolder, *, fold: int) -> None:
-    """Train on all rows of all files, on labels outside `fold`, and write the finished model."""
-    model, figures = starting_model(prepared, recipe)
+def begin(
+    prepared: Prepared, recipe: Recipe, start: Path | None
+) -> tuple[MatchForPairs, dict[str, Any]]:
+    """Return the model of the folder `start`, or the recipe's own with the figures of its start."""
+    if start is None:
+        return starting_model(prepared, recipe)
+    seed_everything(recipe.seed)
+    return load_model(start), {}
+
+
+def pretrain(
+    prepared: Prepared,
+    recipe: Recipe,
+    stage: StageFolder,
+    *,
+    fold: int,
+    start: Path | None = None,
+) -> None:
+    """Train on all rows of all files, on labels outside `fold`, and write the finished model.
+
+    Args:
+        prepared: The data.
+        recipe: All but what later stages need is used.
+        stage: To write.
+        fold: That is held out.
+        start: Folder of the model of an earlier stage; none: the recipe's own start.
+    """
+    model, figures = begin(prepared, recipe, start)
     closed = closed_rows(prepared, recipe, fold=fold)
     labels = joint_labels(prepared, fold)
     if isinstance(model.pair_head, NaiveBayesHead):
@@ -95,7 +121,7 @@ def stage_batches(
 def joint_training(
     model: MatchForPairs,
     batches: TrainingBatches,
-    validation: ValidationRows,
+    validation: Validation,
     *,
     recipe: Recipe,
     stage: StageFolder,

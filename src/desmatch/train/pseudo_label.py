@@ -21,7 +21,8 @@ from desmatch.train.pretrain import (
     joint_training,
     stage_batches,
 )
-from desmatch.train.trainer import LABELS, finish_stage, validation_rows
+from desmatch.train.trainer import LABELS, finish_stage
+from desmatch.train.validation import validation_rows
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,11 +24,9 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from desmatch.errors import UserError
-from desmatch.metrics.roc import roc_auc
 from desmatch.model.dropout import use_bank_dropout
 from desmatch.model.heads import model_inputs
 from desmatch.model.losses import label_logits, symmetric_divergence
-from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.prepare import FIGURES, Prepared
 from desmatch.runs import StageFolder, atomic_write, write_json
 from desmatch.train.adversarial import build_attack
@@ -38,6 +36,7 @@ from desmatch.train.optimizers import build_optimizer, build_scheduler
 from desmatch.train.processes import is_main_process, num_processes, wait_for_everyone
 from desmatch.train.progress import ProgressBar
 from desmatch.train.tracking import add_tensorboard, end_tracking
+from desmatch.train.validation import EVALUATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,16 +44,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import TrainerState
 
-    from desmatch.data.vocabulary import EncodedPairs
     from desmatch.model.batch import TrainingBatches
     from desmatch.model.heads import MatchForPairs, PairOutput
     from desmatch.recipe import Recipe
     from desmatch.recipe_training import TrainingConfig
+    from desmatch.train.validation import Evaluation
 
 Objective = Callable[["PairOutput", dict[str, Tensor]], Tensor]
 """What a model says of a batch, and the batch, to a loss."""
 
-EVALUATIONS = "evaluations"
 LABELS = "labels.npz"
 HISTORY = "history.json"
 LOGS_PER_EVALUATION = 10
@@ -63,11 +61,11 @@ UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, UnpicklingError, Safe
 """What the libraries raise on a truncated or foreign checkpoint."""
 
 
-class ValidationRows(NamedTuple):
-    """Held-out rows: `pairs` of B rows, and their `labels` (B,), 0 or 1."""
+class Validation(Protocol):
+    """What a stage is judged by."""
 
-    pairs: EncodedPairs
-    labels: NDArray[np.int8]
+    def evaluate(self, model: MatchForPairs, *, in_bf16: bool) -> Evaluation:
+        """Judge a model, dropout off."""
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
@@ -80,13 +78,13 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         *,
         batches: TrainingBatches,
         objective: Objective,
-        validation: ValidationRows,
+        validation: Validation,
     ) -> None:
         super().__init__(
             model,
             args,
             train_dataset=batches,
-            eval_dataset=validation.labels,  # only asked for; `evaluate` reads `validation`
+            eval_dataset=batches,  # only asked for; `evaluate` reads `validation`
             data_collator=_only_item,
         )
         self.config = batches.config
@@ -155,12 +153,12 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return self.lr_scheduler
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # noqa: ANN401
-        """Score the validation rows in both orders and keep their logits beside the checkpoints."""
+        """Judge the model and keep the held-out rows' logits, if any, beside the checkpoints."""
         model = self.accelerator.unwrap_model(self.model)
         with self.average.in_place() if self.average else nullcontext():
-            logits = score_pairs(model, self.validation.pairs, in_bf16=self.args.bf16)
-        figures = {"eval_roc_auc": roc_auc(self.validation.labels, logits.scores)}
-        if self.is_world_process_zero():
+            figures, logits = self.validation.evaluate(model, in_bf16=self.args.bf16)
+        figures = {f"eval_{name}": value for name, value in figures.items()}
+        if logits is not None and self.is_world_process_zero():
             step = self.state.global_step
             path = Path(self.args.output_dir) / EVALUATIONS / f"step-{step:08d}.npy"
             with atomic_write(path) as partial, partial.open("wb") as stream:
@@ -174,7 +172,7 @@ def train_stage(
     model: MatchForPairs,
     batches: TrainingBatches,
     objective: Objective,
-    validation: ValidationRows,
+    validation: Validation,
     *,
     recipe: Recipe,
     stage: StageFolder,
@@ -187,7 +185,7 @@ def train_stage(
         model: On the CPU or, where there is one, on its way to the GPU.
         batches: All batches of the stage.
         objective: What of a batch is to become small.
-        validation: The held-out rows.
+        validation: What it is judged by on the way.
         recipe: Its machine and its trackers are used.
         stage: The stage's folders.
 
@@ -252,29 +250,17 @@ def finish_stage(
             model.save_pretrained(partial)
             prepared.vocabulary.save(partial)
             shutil.copy(stage.work / HISTORY, partial / HISTORY)
-            shutil.copytree(stage.work / EVALUATIONS, partial / EVALUATIONS)
+            if (stage.work / EVALUATIONS).is_dir():
+                shutil.copytree(stage.work / EVALUATIONS, partial / EVALUATIONS)
             write_json(partial / FIGURES, figures or {})
             if labels is not None:
                 np.savez(partial / LABELS, **labels)  # type: ignore[arg-type]
     wait_for_everyone()
 
 
-def validation_rows(prepared: Prepared, fold: int) -> ValidationRows:
-    """Return the rows of the held-out fold."""
-    held_out = np.flatnonzero(prepared.train_column("fold") == fold)
-    labels = prepared.train_column("label")[held_out]
-    return ValidationRows(prepared.encode("train").take(held_out), labels)
-
-
 def last_checkpoint(folder: Path) -> str | None:
     """Return the newest checkpoint of an interrupted stage, or none."""
     return get_last_checkpoint(str(folder)) if folder.is_dir() else None
-
-
-def read_evaluations(folder: Path) -> list[PairLogits]:
-    """Return the validation rows' logits at every evaluation of a stage, in order."""
-    arrays = [np.load(path) for path in sorted((folder / EVALUATIONS).glob("step-*.npy"))]
-    return [PairLogits(forward, backward) for forward, backward in arrays]
 
 
 def _training_arguments(
@@ -331,6 +317,7 @@ def _history(state: TrainerState, stage: str) -> list[dict[str, Any]]:
     names = {
         "loss": "loss",
         "eval_roc_auc": "roc_auc",
+        "eval_mlm_loss": "mlm_loss",
         "learning_rate": "learning_rate",
         "grad_norm": "grad_norm",
     }
