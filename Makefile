@@ -1,6 +1,6 @@
 # `make help` lists what there is. Every target first makes .venv where it is missing.
 .DEFAULT_GOAL := help
-.PHONY: help install demo check format test test-all bench bench-train clean
+.PHONY: help install demo check format test test-all bench bench-train ablation clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -50,6 +50,10 @@ bench-train: $(BENCH_STAMP) ## Speed of training beside two other libraries; OPT
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@
+
+ablation: $(STAMP) ## What each technique is worth; OPTIONS="--data DIR --init CHECKPOINT --minutes N"
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py $(OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py $(OPTIONS) --table
 
 clean: ## Drop caches; data, runs and .venv stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist
