@@ -58,6 +58,7 @@ def build_card(folder: Path, recipe: Recipe, *, recipe_name: str, command: str) 
         "minutes_by_stage": minutes,
         "validation": validation,
         **_start(folder, recipe),
+        **_pseudo_labels(folder, recipe),
         "models": {"folds": [*recipe.validation.trained_folds], "note": models_text(recipe)},
         **({"members": members} if members else {}),
         "closure": read_json(folder / "predictions" / CLOSURE),
@@ -85,6 +86,23 @@ def _start(folder: Path, recipe: Recipe) -> dict[str, Any]:
         return {"start": read_json(folder / "mlm" / FIGURES)}
     stage = "pretrained" if recipe.pretrain.num_train_epochs else "finetuned"
     return {"start": read_json(first / stage / FIGURES)}
+
+
+def _pseudo_labels(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Return what each round of pseudo-labels brought, a list for each fold."""
+    if recipe.members or not recipe.pseudo_labels.rounds:
+        return {}
+    models = {
+        fold: folder / fold_name(fold) / "pseudo-labeled"
+        for fold in recipe.validation.trained_folds
+    }
+    return {
+        "pseudo_labels": [
+            {"fold": fold, **each}
+            for fold, model in models.items()
+            for each in read_json(model / FIGURES)["rounds"]
+        ]
+    }
 
 
 def _read_members(folder: Path, recipe: Recipe) -> dict[str, Any]:

@@ -13,10 +13,19 @@ from desmatch.errors import UserError
 from desmatch.evaluate import evaluate_run, read_column
 from desmatch.members import combine_run, ensemble_figures, load_rule
 from desmatch.predict import answers_of_labels, predict_run, predict_texts
-from desmatch.prepare import prepare
+from desmatch.prepare import FIGURES, prepare
 from desmatch.report.content import read_content
 from desmatch.report.page import write_report
-from desmatch.runs import CARD, CLOSURE, RANDOM_ROWS, TEST, StageFolder, fold_name, write_json
+from desmatch.runs import (
+    CARD,
+    CLOSURE,
+    RANDOM_ROWS,
+    TEST,
+    StageFolder,
+    fold_name,
+    read_json,
+    write_json,
+)
 from desmatch.stages import (
     STAGE_LOG,
     STAGES,
@@ -68,6 +77,9 @@ def _pseudo_label(run: Run, stage: StageFolder) -> None:
     start = run.model_before("pseudo-labeled")
     assert start is not None, "a recipe has a joint stage or one on labels"
     pseudo_label(run.prepared, run.recipe, start, stage, fold=run.held_out)
+    for each in read_json(stage.path / FIGURES)["rounds"]:
+        kept = ", kept" if each["is_kept"] else ""
+        run.say(f"{stage.label} round {each['round']}: validation AUC {each['roc_auc']:.4f}{kept}")
 
 
 def _predict(run: Run, stage: StageFolder) -> None:

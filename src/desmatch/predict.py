@@ -179,9 +179,9 @@ def _score_held_out(
     held_out = np.flatnonzero(folds == fold)
     logits = score_pairs(model, prepared.encode("train").take(held_out))
     columns = _train_columns(prepared, held_out)
-    evaluations = read_evaluations(model_folder) if recipe_keeps_best(recipe) else [logits]
+    chosen_among = read_evaluations(model_folder) if has_choice(recipe) else [logits]
     honest = honest_scores(
-        np.stack([each.scores for each in evaluations]),
+        np.stack([each.scores for each in chosen_among]),
         columns["label"],
         columns["group"],
         rng=generator(recipe.seed, "honest"),
@@ -215,10 +215,12 @@ def _in_order_of_rows(folds: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, 
     return {name: np.concatenate([columns[name] for columns in folds])[order] for name in folds[0]}
 
 
-def recipe_keeps_best(recipe: Recipe) -> bool:
-    """Whether the last stage's weights were chosen by their validation AUC."""
-    last = recipe.finetune if recipe.finetune.num_train_epochs else recipe.pretrain
-    return last.keep == "best"
+def has_choice(recipe: Recipe) -> bool:
+    """Whether a model's weights were chosen by the AUC of the held-out rows.
+
+    Rounds of pseudo-labels keep what they were chosen among, be it one model.
+    """
+    return recipe.last_training.keep == "best" or recipe.pseudo_labels.rounds > 0
 
 
 def honest_scores(
@@ -232,7 +234,8 @@ def honest_scores(
 
     The checkpoint that is kept is the best of E on the held-out rows, so its AUC on the same
     rows flatters. Here each half of the components is scored by the checkpoint that is best on
-    the other half.
+    the other half. Checkpoints of all rounds of pseudo-labels that were trained are among them:
+    the round that is kept is chosen like a checkpoint.
 
     Args:
         scores: (E, B), of every evaluation.

@@ -263,6 +263,11 @@ class Recipe:
     """Name to what differs from this recipe, as `data.min_count: 5`: each is a whole run of its
     own, of the same folds, and the run itself combines them; none: one run, no ensemble."""
 
+    @property
+    def last_training(self) -> TrainingConfig:
+        """The stage that a model ends with, pseudo-labels aside."""
+        return self.finetune if self.finetune.num_train_epochs else self.pretrain
+
     def __post_init__(self) -> None:
         """Refuse seeds and names without a meaning, and heat outside of pretraining."""
         require(0 <= self.seed <= LARGEST_SEED, "seed", self.seed, f"0 to {LARGEST_SEED}")

@@ -172,6 +172,9 @@ class PseudoLabelConfig:
 
     rounds: int = 0
     """Times that unlabelled rows are labelled and trained on; 0: never."""
+    stop: bool = True
+    """Whether rounds go on only as long as the AUC of the held-out rows rises: the first one that
+    brings no gain is dropped and ends them."""
     kind: Literal["hard", "soft"] = "hard"
     """Hard: 0 and 1 for the surest rows; soft: the model's probability for the same rows."""
     share: float = 0.5

@@ -175,11 +175,11 @@ class StageFolder:
         if _digest_in(other) != self.digest:
             return False
         with self.finish() as folder:
-            shutil.copytree(other, folder, copy_function=_link, dirs_exist_ok=True)
+            shutil.copytree(other, folder, copy_function=link_file, dirs_exist_ok=True)
         return True
 
 
-def _link(source: str, target: str) -> None:
+def link_file(source: str, target: str) -> None:
     """Link a file, or copy it where the two folders lie on different disks."""
     try:
         os.link(source, target)

@@ -45,6 +45,28 @@ def test_tables_take_any_card(validation):
     tables.hardest_rows({"validation": validation, "data": validation.get("folds")})
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["fold", "round", "roc_auc", "is_kept"]), ANYTHING))
+)
+def test_rounds_take_any_card(rounds):
+    for row in tables.round_rows({"pseudo_labels": rounds}):
+        assert row.value is None or math.isfinite(row.value)
+
+
+def test_rounds_say_which_model_was_kept_and_how_many_rows_it_labelled():
+    labelled = {"pseudo_positives": 30, "pseudo_negatives": 70}
+    before, after = tables.round_rows(
+        {"pseudo_labels": [
+            {"fold": 2, "round": 0, "roc_auc": 0.8, "is_kept": False},
+            {"fold": 2, "round": 1, "roc_auc": 0.9, "is_kept": True, **labelled},
+        ]}
+    )  # fmt: skip
+    assert (before.name, before.value, before.note) == ("fold 2, before the first round", 0.8, "")
+    assert (after.name, after.value, after.note) == ("fold 2, round 1", 0.9, "kept")
+    assert (before.cells["labelled"], after.cells["labelled"]) == (0, 100)
+
+
 finite = st.floats(-1, 1)
 
 

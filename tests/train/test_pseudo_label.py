@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from desmatch.cli import main
+from desmatch.metrics.roc import roc_auc
 from desmatch.model.batch import UNLABELED
+from desmatch.predict import honest_scores
 from desmatch.prepare import Prepared, touches_fold
-from desmatch.train import finetune
+from desmatch.runs import StageFolder, generator, read_json
+from desmatch.stages import load_run
+from desmatch.train import finetune, pseudo_label
 from desmatch.train.pseudo_label import choose_pseudo_labels
+from desmatch.train.trainer import StageTrainer
+from desmatch.train.validation import read_evaluations
 
 
 @given(
@@ -79,6 +89,8 @@ def test_a_run_with_a_round_of_pseudo_labels(sample_folder, tmp_path, tiny_optio
     assert labelled == pytest.approx(0.25 * allowed, abs=2)
     card = json.loads((out / "card.json").read_text())
     assert any("pseudo-labels" in warning for warning in card["warnings"])
+    assert [(each["fold"], each["round"]) for each in card["pseudo_labels"]] == [(0, 0), (0, 1)]
+    assert "Rounds of pseudo-labels" in (out / "report.html").read_text()
     assert (out / "submission" / "result.tsv").is_file()
 
 
@@ -99,7 +111,7 @@ def test_labels_of_a_round_reach_the_stage_on_labels(
     more = ["--pseudo_labels.training.num_train_epochs=0.5", "--pseudo_labels.share=0.25",
             f"--pseudo_labels.kind={kind}", "--pseudo_labels.in_finetune=true"]  # fmt: skip
     assert main([*words, *tiny_options, *more]) == 0
-    gold, both = seen["finetuned"].labels, seen["pseudo-labeled"].labels
+    gold, both = seen["finetuned"].labels, seen["pseudo-labeled-1"].labels
     np.testing.assert_array_equal(both[: len(gold)], gold)
     with np.load(out / "fold-0" / "pseudo-labeled-1-joint" / "labels.npz") as kept:
         given_labels = np.concatenate([kept["test"], kept["unlabeled"]])
@@ -107,3 +119,162 @@ def test_labels_of_a_round_reach_the_stage_on_labels(
     np.testing.assert_array_equal(beside, given_labels[given_labels != UNLABELED])
     assert len(beside)
     assert np.isin(beside, (0, 1)).all() == (kind == "hard")
+
+
+def folder_bytes(folder):
+    return {path.relative_to(folder): path.read_bytes()
+            for path in sorted(folder.rglob("*")) if path.is_file()}  # fmt: skip
+
+
+def rounds_with(monkeypatch, aucs):
+    """Let the models of the rounds have these AUC, whatever they say."""
+    given = iter(aucs)
+    monkeypatch.setattr(pseudo_label, "roc_auc", lambda *_: next(given))
+
+
+@pytest.fixture
+def pretend(finished_run, tmp_path, monkeypatch):
+    """What is left of some rounds with given AUC: (folder, figures, the rounds' starts).
+
+    A round copies the model that it starts from, and writes its own number into it.
+    """
+
+    def run_rounds(aucs, *, keep="best", **changes):
+        starts = []
+
+        def train_round(prepared, recipe, start, stage, *, fold):
+            del prepared, recipe, fold
+            starts.append(start.name)
+            shutil.copytree(start, stage.path)
+            (stage.path / "round").write_text(stage.path.name)
+            (stage.path.with_name(f"{stage.path.name}-joint")).mkdir()
+            joint = stage.path.with_name(f"{stage.path.name}-joint")
+            (joint / "figures.json").write_text('{"pseudo_positives": 3}')
+            return stage.path
+
+        rounds_with(monkeypatch, aucs)
+        monkeypatch.setattr(pseudo_label, "_train_round", train_round)
+        run = load_run(finished_run)
+        settings = dataclasses.replace(run.recipe.pseudo_labels, rounds=len(aucs) - 1, **changes)
+        recipe = dataclasses.replace(
+            run.recipe,
+            pseudo_labels=settings,
+            finetune=dataclasses.replace(run.recipe.finetune, keep=keep),
+        )
+        stage = StageFolder(tmp_path / "pseudo-labeled", "digest")
+        pseudo_label.pseudo_label(run.prepared, recipe, run.last_model, stage, fold=0)
+        figures = read_json(stage.path / "figures.json")["rounds"]
+        return SimpleNamespace(folder=stage.path, rounds=figures, starts=starts)
+
+    return run_rounds
+
+
+@pytest.mark.parametrize(
+    ("aucs", "num_made", "kept"),
+    [
+        ([0.6, 0.7, 0.8, 0.9], 3, 3),
+        ([0.6, 0.7, 0.7, 0.9], 2, 1),  # as good is no gain
+        ([0.6, 0.7, 0.8, 0.75], 3, 2),
+        ([0.6, 0.5, 0.9, 0.9], 1, 0),
+    ],
+)
+def test_rounds_end_with_the_first_that_brings_no_gain(aucs, num_made, kept, pretend):
+    made = pretend(aucs)
+    assert [each["roc_auc"] for each in made.rounds] == aucs[: num_made + 1]
+    assert [each["is_kept"] for each in made.rounds].index(True) == kept
+    assert sum(each["is_kept"] for each in made.rounds) == 1
+    names = ["finetuned", *(f"pseudo-labeled-{number}" for number in range(1, num_made))]
+    assert made.starts == names
+    own = made.folder / "round"
+    assert own.read_text() == f"pseudo-labeled-{kept}" if kept else not own.exists()
+    assert all(each["pseudo_positives"] == 3 for each in made.rounds[1:])
+
+
+def test_without_stop_all_rounds_are_made_and_the_last_is_kept(pretend):
+    made = pretend([0.6, 0.5, 0.4], stop=False)
+    assert [each["is_kept"] for each in made.rounds] == [False, False, True]
+    assert (made.folder / "round").read_text() == "pseudo-labeled-2"
+    assert len(read_evaluations(made.folder)) == 3  # those of the last round alone
+
+
+@pytest.mark.parametrize(("keep", "of_each"), [("best", 3), ("last", 1)])
+def test_all_models_that_a_round_was_chosen_among_are_kept_for_the_honest_score(
+    keep, of_each, pretend
+):
+    made = pretend([0.6, 0.7, 0.65], keep=keep)
+    assert len(read_evaluations(made.folder)) == 3 * of_each
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(sample_folder, tmp_path_factory, tiny_options):
+    """A run up to its first round, and the words that go on with it."""
+    out = tmp_path_factory.mktemp("rounds") / "run"
+    words = ["run", "--recipe", "semi-supervised", "--data", str(sample_folder), *tiny_options,
+             "--pseudo_labels.training.num_train_epochs=0.5", "--pseudo_labels.rounds=2",
+             "--pseudo_labels.training.num_evaluations=2",
+             "--finetune.num_train_epochs=1"]  # fmt: skip
+    assert main([*words, "--out", str(out), "--pseudo_labels.rounds=0"]) == 0
+    return out, words
+
+
+@pytest.fixture(scope="module")
+def two_rounds(fine_tuned, tmp_path_factory):
+    """Both rounds, each with a gain."""
+    out, words = fine_tuned
+    whole = tmp_path_factory.mktemp("rounds") / "whole"
+    shutil.copytree(out, whole)
+    with pytest.MonkeyPatch.context() as patch:
+        rounds_with(patch, [0.5, 0.6, 0.7])
+        assert main([*words, "--out", str(whole)]) == 0
+    return whole
+
+
+@pytest.mark.parametrize("part", ["1", "2-joint", "2"])
+def test_rounds_that_were_interrupted_end_like_uninterrupted_ones(
+    part, fine_tuned, two_rounds, tmp_path, monkeypatch
+):
+    out, words = fine_tuned
+    cut = tmp_path / "run"
+    shutil.copytree(out, cut)
+    step = StageTrainer.training_step
+
+    def stumbling(self, *args, **kwargs):
+        is_part = self.args.output_dir.endswith(f"/.pseudo-labeled-{part}.making")
+        if is_part and self.state.global_step == self.args.save_steps + 1:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        rounds_with(patch, [0.5, 0.6, 0.7])
+        patch.setattr(StageTrainer, "training_step", stumbling)
+        assert main([*words, "--out", str(cut)]) == 130
+    assert list(cut.glob(f"fold-0/.pseudo-labeled-{part}.making/checkpoint-*"))
+    with monkeypatch.context() as patch:
+        rounds_with(patch, [0.5, 0.6, 0.7])
+        assert main([*words, "--out", str(cut), "--resume"]) == 0
+    for name in ("fold-0/pseudo-labeled", "predictions", "submission"):
+        ours, theirs = (folder_bytes(each / name) for each in (cut, two_rounds))
+        assert ours.keys() == theirs.keys()
+        differing = {path.name for path in ours if ours[path] != theirs[path]}
+        assert differing <= {"card.json", "history.json"}  # minutes; losses since the last start
+    assert not list(cut.rglob(".*.making"))
+
+
+def test_the_honest_score_covers_the_choice_among_rounds(two_rounds):
+    run = load_run(two_rounds)
+    evaluations = read_evaluations(run.last_model)
+    assert len(evaluations) == 3 * 3  # before, and after each of two rounds
+    table = pq.read_table(two_rounds / "predictions" / "validation.parquet")
+    labels, groups, honest, scores = (
+        table[name].to_numpy() for name in ("label", "group", "honest_score", "score")
+    )
+    expected = honest_scores(
+        np.stack([each.scores for each in evaluations]),
+        labels,
+        groups,
+        rng=generator(run.recipe.seed, "honest"),
+    )
+    np.testing.assert_array_equal(honest, expected)
+    best = max(roc_auc(labels, each.scores) for each in evaluations)
+    assert roc_auc(labels, honest) <= best
+    assert not np.array_equal(honest, scores)

@@ -34,9 +34,9 @@ class NaiveBayesHead(nn.Module):
     change no softmax.
 
     beta is learned from 0, where the head is attention pooling and nothing else. z_0 is not
-    learned, since c's bias could take its place: it is that of the labels that train, and where the
-    votes' bias starts, so that a token which knows nothing votes the prior. Nor does beta make the
-    head say more than attention pooling can; it is the pace at which all votes grow at once.
+    learned, since c's bias could take its place: it is that of the labels that train. Nor does beta
+    make the head say more than attention pooling can; it is the pace at which all votes grow at
+    once.
     """
 
     prior: Tensor
@@ -70,11 +70,6 @@ class NaiveBayesHead(nn.Module):
             self._logits(self.dropout(hidden), belongs, pair_cells) for _ in range(self.num_samples)
         ]
         return samples[0] if self.num_samples == 1 else torch.stack(samples)
-
-    def start_from(self, prior: float) -> None:
-        """Take the prior's logit, for untrained votes too."""
-        self.prior.fill_(prior)
-        nn.init.constant_(self.vote.bias, prior)
 
     def _logits(self, hidden: Tensor, belongs: Tensor, pair_cells: Tensor) -> Tensor:
         cls = hidden.index_select(0, pair_cells)  # (B, D)

@@ -42,7 +42,8 @@ class ReportContent:
     versions, warnings [text], data [{role, path, sha256 (text or list), rows, distinct_texts,
     positives, oov_share, mean_length, median_length, p99_length}], graph {name: figure}, drift
     {auc, interval, effective_share, features [{name, auc, labelled_mean, test_mean, importance}]},
-    and validation {headline, auc, validation_interval [low, high], interval [low, high] of a test
+    pseudo_labels [{fold, round, roc_auc, is_kept, pseudo_positives, pseudo_negatives}], and
+    validation {headline, auc, validation_interval [low, high], interval [low, high] of a test
     of test_size rows, rows, folds, calibration, threshold, order, slices, hardest, and any other
     figure}. Further keys are listed at the end of the page."""
     history: Sequence[Mapping[str, Any]] = ()

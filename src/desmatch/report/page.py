@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 REPORT, REPORT_JSON = "report.html", "report.json"
 FIGURES = "figures"
 SHOWN = {"recipe_name", "seed", "minutes", "recipe", "versions", "warnings", "data", "graph",
-         "validation", "drift"}  # fmt: skip
+         "validation", "drift", "pseudo_labels"}  # fmt: skip
 """Keys of the card that have their place on the page."""
 
 
@@ -94,6 +94,7 @@ def page_html(content: ReportContent, shown: Sequence[Shown]) -> str:
             "aucs": tables.auc_rows(validation),
             "others": tables.other_rows(validation),
             "folds": tables.fold_rows(validation),
+            "rounds": tables.round_rows(card),
             "calibration": tables.calibration_rows(validation),
             "threshold": tables.threshold_rows(validation),
             "order": tables.order_rows(validation),

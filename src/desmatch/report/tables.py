@@ -123,6 +123,23 @@ def fold_rows(validation: Mapping[str, Any]) -> list[Row]:
     )
 
 
+def round_rows(card: Mapping[str, Any]) -> list[Row]:
+    """Return the AUC of the held-out rows before the first and after each round of pseudo-labels.
+
+    `cells["labelled"]` says how many rows a round gave a label to.
+    """
+    rows = []
+    for each in mappings(card.get("pseudo_labels")):
+        given = [finite(each.get(f"pseudo_{name}")) for name in ("positives", "negatives")]
+        number = each.get("round")
+        name = f"round {number_or_dash(number)}" if number else "before the first round"
+        cells = {**each, "labelled": sum(count for count in given if count is not None)}
+        note = "kept" if each.get("is_kept") else ""
+        name = f"fold {number_or_dash(each.get('fold'))}, {name}"
+        rows.append(Row(name, finite(each.get("roc_auc")), note=note, cells=cells))
+    return with_bars(rows)
+
+
 def slice_rows(validation: Mapping[str, Any]) -> list[Row]:
     """Return the AUC of each slice, its distance from the AUC of all rows in `cells["gap"]`."""
     whole = finite(validation.get("auc"))

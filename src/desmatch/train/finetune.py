@@ -10,7 +10,7 @@ from desmatch.model.batch import TrainingRows
 from desmatch.model.losses import label_loss
 from desmatch.prepare import Prepared, training_mask
 from desmatch.train.augment import closed_rows
-from desmatch.train.pretrain import begin, stage_batches
+from desmatch.train.pretrain import begin, stage_batches, take_prior
 from desmatch.train.trainer import finish_stage, train_stage
 from desmatch.train.validation import validation_rows
 
@@ -45,7 +45,9 @@ def finetune(
         beside: Rows with a model's labels that train too.
     """
     model, figures = begin(prepared, recipe, start)
-    rows = labelled_rows(prepared, fold).joined(closed_rows(prepared, recipe, fold=fold))
+    gold = labelled_rows(prepared, fold)
+    take_prior(model, prepared.train_column("label")[training_mask(prepared, fold)])
+    rows = gold.joined(closed_rows(prepared, recipe, fold=fold))
     if beside is not None:
         rows = rows.joined(beside)
     label_training(model, rows, prepared, recipe, stage, fold=fold)

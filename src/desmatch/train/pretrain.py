@@ -85,13 +85,17 @@ def pretrain(
     model, figures = begin(prepared, recipe, start)
     closed = closed_rows(prepared, recipe, fold=fold)
     labels = joint_labels(prepared, fold)
-    if isinstance(model.pair_head, NaiveBayesHead):
-        given = labels["train"][labels["train"] != UNLABELED]
-        model.pair_head.start_from(prior_logit(given))
+    take_prior(model, labels["train"])
     rows = joint_rows(prepared, labels).joined(closed)
     batches = stage_batches(prepared, recipe, recipe.pretrain, rows, stage=stage.path.name)
     joint_training(model, batches, validation_rows(prepared, fold), recipe=recipe, stage=stage)
     finish_stage(model, prepared, stage, figures={**figures, "closed_pairs": len(closed.labels)})
+
+
+def take_prior(model: MatchForPairs, labels: NDArray[np.int8]) -> None:
+    """Tell a head that asks for it how many of the labels that train are 1."""
+    if isinstance(model.pair_head, NaiveBayesHead):
+        model.pair_head.prior.fill_(prior_logit(labels[labels != UNLABELED]))
 
 
 def joint_labels(prepared: Prepared, fold: int) -> dict[str, NDArray[np.int8]]:

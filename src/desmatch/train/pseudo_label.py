@@ -1,17 +1,27 @@
-"""Labels that the model itself is sure of. Shapes: U unlabelled rows."""
+"""Labels that the model itself is sure of. Shapes: U unlabelled rows, B held-out rows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from desmatch.data.vocabulary import joined
+from desmatch.metrics.roc import roc_auc
 from desmatch.model.batch import UNLABELED, TrainingRows
 from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import score_pairs
-from desmatch.prepare import Prepared, touches_fold
-from desmatch.runs import StageFolder, seed_everything
+from desmatch.prepare import FIGURES, Prepared, touches_fold
+from desmatch.runs import (
+    STAGE,
+    StageFolder,
+    link_file,
+    read_json,
+    seed_everything,
+    write_json,
+)
 from desmatch.train.augment import closed_rows
 from desmatch.train.finetune import finetune
 from desmatch.train.machine import set_threads
@@ -21,11 +31,12 @@ from desmatch.train.pretrain import (
     joint_training,
     stage_batches,
 )
-from desmatch.train.trainer import LABELS, finish_stage
-from desmatch.train.validation import validation_rows
+from desmatch.train.processes import is_main_process, wait_for_everyone
+from desmatch.train.trainer import HISTORY, LABELS, finish_stage
+from desmatch.train.validation import EVALUATIONS, read_evaluations, validation_rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -79,25 +90,102 @@ def choose_pseudo_labels(
     return labels
 
 
+class Round(NamedTuple):
+    """A model, before the first or after one of the rounds.
+
+    Attributes:
+        number: Of the round; 0: the model that the first one starts from.
+        folder: Where the model lies.
+        figures: Its AUC on the held-out rows, and what a round labelled.
+        candidates: File name to the logits, (2, B), of every checkpoint that it is the best of.
+    """
+
+    number: int
+    folder: Path
+    figures: dict[str, Any]
+    candidates: dict[str, NDArray[np.float64]]
+
+    @property
+    def roc_auc(self) -> float:
+        """AUC of the held-out rows."""
+        return float(self.figures["roc_auc"])
+
+
 def pseudo_label(
     prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder, *, fold: int
 ) -> None:
-    """Go on from the model in `start` for the recipe's rounds.
+    """Go on from the model in `start` for the recipe's rounds, and keep the best or the last model.
 
     A round scores all rows without labels, takes the surest scores for labels, trains jointly
     with them as label tokens and then on the gold labels, alone or with these. Rows that share a
-    text with `fold`, the held-out one, get no label.
+    text with `fold`, the held-out one, get no label. With `stop` the first round whose AUC on the
+    held-out rows is not above that of the model it started from is dropped, and the rounds end.
+
+    The stage's evaluations are those of all models that the kept one was chosen among, for
+    `desmatch.predict.honest_scores`.
     """
+    rounds = [_assess(0, start, prepared, recipe, fold=fold)]
+    kept = rounds[0]
     for number in range(1, recipe.pseudo_labels.rounds + 1):
-        joint = stage.part(f"{number}-joint")
-        is_last = number == recipe.pseudo_labels.rounds
-        labelled = stage if is_last else stage.part(str(number))
-        if not joint.is_finished:
-            _joint_round(prepared, recipe, start, joint, fold=fold)
-        if not labelled.is_finished:
-            beside = _labelled_rows(prepared, joint) if recipe.pseudo_labels.in_finetune else None
-            finetune(prepared, recipe, joint.path, labelled, fold=fold, beside=beside)
-        start = labelled.path
+        folder = _train_round(prepared, recipe, kept.folder, stage.part(str(number)), fold=fold)
+        rounds.append(_assess(number, folder, prepared, recipe, fold=fold))
+        if recipe.pseudo_labels.stop and rounds[-1].roc_auc <= kept.roc_auc:
+            break
+        kept = rounds[-1]
+    if is_main_process():
+        _finish(stage, rounds, kept, chosen_among=rounds if recipe.pseudo_labels.stop else [kept])
+    wait_for_everyone()
+
+
+def _train_round(
+    prepared: Prepared, recipe: Recipe, start: Path, stage: StageFolder, *, fold: int
+) -> Path:
+    """Do one round, or what is missing of it; return the folder of its model."""
+    joint = stage.part("joint")
+    if not joint.is_finished:
+        _joint_round(prepared, recipe, start, joint, fold=fold)
+    if not recipe.finetune.num_train_epochs:
+        return joint.path
+    if not stage.is_finished:
+        beside = _labelled_rows(prepared, joint) if recipe.pseudo_labels.in_finetune else None
+        finetune(prepared, recipe, joint.path, stage, fold=fold, beside=beside)
+    return stage.path
+
+
+def _assess(number: int, folder: Path, prepared: Prepared, recipe: Recipe, *, fold: int) -> Round:
+    """Measure a round's model on the held-out rows."""
+    validation = validation_rows(prepared, fold)
+    set_threads(recipe.machine)
+    logits = score_pairs(load_model(folder), validation.pairs)
+    figures: dict[str, Any] = {"round": number}
+    if number:
+        joint = folder if folder.name.endswith("-joint") else Path(f"{folder}-joint")
+        figures |= read_json(joint / FIGURES)
+    figures["roc_auc"] = roc_auc(validation.labels, logits.scores)
+    training = recipe.last_training
+    if number and not recipe.finetune.num_train_epochs:
+        training = recipe.pseudo_labels.training
+    kept = read_evaluations(folder) if training.keep == "best" else [logits]
+    names = (f"round-{number:03d}-{index:03d}.npy" for index in range(len(kept)))
+    return Round(number, folder, figures, dict(zip(names, map(np.stack, kept), strict=True)))
+
+
+def _finish(
+    stage: StageFolder, rounds: Sequence[Round], kept: Round, *, chosen_among: Sequence[Round]
+) -> None:
+    """Write the kept model, the history of the last round, and what was chosen among."""
+    own = shutil.ignore_patterns(STAGE, EVALUATIONS, FIGURES, HISTORY, LABELS)
+    with stage.finish() as folder:
+        shutil.copytree(
+            kept.folder, folder, ignore=own, copy_function=link_file, dirs_exist_ok=True
+        )
+        shutil.copy(rounds[-1].folder / HISTORY, folder)
+        (folder / EVALUATIONS).mkdir()
+        for each in chosen_among:
+            for name, logits in each.candidates.items():
+                np.save(folder / EVALUATIONS / name, logits)
+        lines = [{**each.figures, "is_kept": each is kept} for each in rounds]
+        write_json(folder / FIGURES, {"rounds": lines})
 
 
 def _joint_round(

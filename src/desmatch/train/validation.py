@@ -70,5 +70,5 @@ def validation_rows(prepared: Prepared, fold: int) -> ValidationRows:
 
 def read_evaluations(folder: Path) -> list[PairLogits]:
     """Return the validation rows' logits at every evaluation of a stage, in order."""
-    arrays = [np.load(path) for path in sorted((folder / EVALUATIONS).glob("step-*.npy"))]
+    arrays = [np.load(path) for path in sorted((folder / EVALUATIONS).glob("*.npy"))]
     return [PairLogits(forward, backward) for forward, backward in arrays]
