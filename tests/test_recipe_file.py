@@ -28,7 +28,7 @@ def test_every_recipe_of_the_package_loads_and_survives_a_round_trip(name, tmp_p
 
 
 def test_the_recipes_are_those_that_are_documented():
-    assert recipe_names() == ["baseline", "champion", "demo", "semi-supervised"]
+    assert recipe_names() == ["baseline", "champion", "demo", "gpu", "semi-supervised", "strong"]
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -164,4 +164,4 @@ def test_an_unknown_recipe_is_answered_with_the_nearest():
 def test_the_keys_of_a_recipe_are_frozen():
     keys = set(flat_keys(Recipe))
     assert {"seed", "data.rare", "pseudo_labels.training.mlm_probability"} <= keys
-    assert len(keys) == 205
+    assert len(keys) == 206
