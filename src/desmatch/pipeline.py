@@ -6,13 +6,15 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from desmatch.card import METRICS, build_card, public_card
 from desmatch.data.read import column, read_pairs
 from desmatch.ensemble.predictions import combine_predictions
 from desmatch.errors import UserError
 from desmatch.evaluate import evaluate_run, read_column
 from desmatch.members import combine_run, ensemble_figures, load_rule
-from desmatch.predict import answers_of_labels, predict_run, predict_texts
+from desmatch.predict import answers_for_texts, answers_of_labels, predict_run, predict_texts
 from desmatch.prepare import FIGURES, prepare
 from desmatch.report.content import read_content
 from desmatch.report.page import write_report
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -259,9 +260,13 @@ def predict_file(run: Run, test: Path) -> NDArray[np.float64]:
     rule = load_rule(run.folder) if run.members else None
     rows = read_pairs([test], labels="optional").rows
     a, b = column(rows, "a"), column(rows, "b")
-    parts = [*run.members.values()] or [run]
+    closure = run.recipe.predict.closure
+    shift = answers_for_texts(run.prepared, run.recipe, a, b) if closure else np.zeros(len(a))
+    bar = f"scoring {test.name}"
+    if rule is None:
+        return predict_texts(run.last_models, a, b, shift=shift, progress=bar).scores
     said = [
-        predict_texts(part.last_models, a, b, progress=f"scoring {test.name}, {part.folder.name}")
-        for part in parts
+        predict_texts(member.last_models, a, b, progress=f"{bar}, {name}")
+        for name, member in run.members.items()
     ]
-    return (combine_predictions(rule, said) if rule else said[0]).scores
+    return combine_predictions(rule, said).shifted(shift).scores

@@ -127,7 +127,26 @@ def answers_of_labels(prepared: Prepared, recipe: Recipe) -> Answers:
     return Answers(evidence.logits(of_test), evidence.logits(of_random), figures)
 
 
-def shifted(logits: PairLogits, by: NDArray[np.float64]) -> PairLogits:
+def answers_for_texts(
+    prepared: Prepared,
+    recipe: Recipe,
+    a: Any,  # noqa: ANN401 - any Arrow array of texts
+    b: Any,  # noqa: ANN401 - any Arrow array of texts
+) -> NDArray[np.float64]:
+    """Return (B,), what labelled pairs say of any B pairs, to be added to logits.
+
+    Of the run's own test it is what `answers_of_labels` says.
+    """
+    numbers = number_texts([*(column(prepared.rows["train"], side) for side in ("a", "b")), a, b])
+    train, asked = TextPairs(*numbers[:2]), TextPairs(*numbers[2:])
+    labels = prepared.train_column("label")
+    given = prepared.train_column("fold") != RANDOM
+    rng = generator(recipe.seed, "closure's evidence")
+    evidence = weigh_answers(train.take(given), labels[given], rng=rng)
+    return evidence.logits(answer(train, labels, asked))
+
+
+def shifted(logits: PairLogits, by: NDArray[np.float64] | float) -> PairLogits:
     """Return the logits of both orders with (B,) added."""
     return PairLogits(logits.forward + by, logits.backward + by)
 
@@ -263,6 +282,7 @@ def predict_texts(
     a: Any,  # noqa: ANN401 - any Arrow array or list of texts
     b: Any,  # noqa: ANN401 - any Arrow array or list of texts
     *,
+    shift: NDArray[np.float64] | float = 0.0,
     progress: str | None = None,
 ) -> Predictions:
     """Return what the models of a run say of any pairs; they are loaded one by one.
@@ -271,15 +291,15 @@ def predict_texts(
         model_folders: Of one vocabulary.
         a: (B,), texts, ids separated by single spaces.
         b: (B,), the second texts.
+        shift: (B,), added to the logits of each model.
         progress: Name of the progress bar, or none.
 
     Raises:
         UserError: A model cannot be read.
     """
     pairs = Vocabulary.load(model_folders[0]).encode(a, b)
-    return mean_predictions(
-        [score_pairs(load_model(folder), pairs, progress=progress) for folder in model_folders]
-    )
+    logits = (score_pairs(load_model(folder), pairs, progress=progress) for folder in model_folders)
+    return mean_predictions([shifted(each, shift) for each in logits])
 
 
 def mean_predictions(models: Sequence[PairLogits]) -> Predictions:
