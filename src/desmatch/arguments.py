@@ -10,7 +10,7 @@ from pathlib import Path
 
 from desmatch import __version__
 
-TAKES_RECIPE = ("run", "prepare")
+TAKES_RECIPE = ("run", "tune", "prepare")
 """Verbs that take any value of a recipe as an option."""
 
 
@@ -35,6 +35,18 @@ def _add_data_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_sources(run)
     _add_recipe(run)
     run.add_argument("--resume", action="store_true", help="go on with an interrupted training")
+
+    tune = verbs.add_parser("tune", help="search for the values of a recipe, trial by trial",
+                            allow_abbrev=False)  # fmt: skip
+    _add_sources(tune)
+    _add_recipe(tune, out="folder of the study")
+    tune.add_argument("--space", type=Path, metavar="FILE",
+                      help="YAML: keys of the recipe and their ranges (of finetune)")  # fmt: skip
+    tune.add_argument("--minutes", type=_minutes, metavar="N",
+                      help="begin no fold after these minutes, counted over the study")  # fmt: skip
+    tune.add_argument("--trials", type=_positive, metavar="N",
+                      help="begin no trial after this many, counted over the study")  # fmt: skip
+    tune.add_argument("--resume", action="store_true", help="go on with an interrupted training")
 
     sample = verbs.add_parser("sample", help="write the toy data: train, test and unlabelled pairs")
     sample.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -129,7 +141,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
                         help="keep malformed rows aside, but for the test's")  # fmt: skip
 
 
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
+def _add_recipe(parser: argparse.ArgumentParser, *, out: str = "folder of the run") -> None:
     parser.add_argument("--recipe", default="baseline", metavar="NAME",
                         help="name of a recipe of the package, or a YAML file")  # fmt: skip
     parser.add_argument(
@@ -140,10 +152,11 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=int, metavar="K",
                         help="train K models, each without one of K folds: a score for every "
                         "labelled row (validation.num_folds, validation.folds=all)")  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    name = "RUN" if out == "folder of the run" else "DIR"
+    parser.add_argument("--out", type=Path, required=True, metavar=name, help=out)
     parser.epilog = (
         "Any value of a recipe is an option too, such as --pretrain.learning_rate 1e-3; "
-        "RUN/recipe.yaml lists them all."
+        "recipe.yaml in a run's folder lists them all."
     )
 
 
@@ -151,3 +164,9 @@ def _positive(word: str) -> int:
     if int(word) < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {word}")
     return int(word)
+
+
+def _minutes(word: str) -> float:
+    if not 0 < float(word) < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected more than 0, got {word}")
+    return float(word)

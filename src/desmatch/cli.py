@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,25 @@ def _run(options: argparse.Namespace) -> None:
     run = _new_run(options)
     execute(run)
     print(_summary(run))
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from desmatch.console import describe_tuning
+    from desmatch.tune.outcome import conclude
+    from desmatch.tune.space import DEFAULT_SPACE, read_space
+    from desmatch.tune.study import Search, require_optuna, run_study
+    from desmatch.tune.trials import START
+
+    if options.minutes is None and options.trials is None:
+        raise UserError("name the budget: --minutes N, --trials N or both")
+    require_optuna()
+    start = replace(_new_run(options), folder=options.out / START)
+    space = read_space(options.space or DEFAULT_SPACE, start.recipe)
+    search = Search(start, space, options.out, options.minutes, options.trials, say=print)
+    figures = conclude(search, run_study(search))
+    print(describe_tuning(options.out, figures))
+    if figures["best"] is None:
+        raise UserError("no trial is finished yet; the same command with more --minutes goes on")
 
 
 def _stage(options: argparse.Namespace) -> None:
@@ -247,6 +267,7 @@ def _os_reason(error: OSError) -> str:
 
 ACTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": _run,
+    "tune": _tune,
     "sample": _sample,
     "inspect": _inspect,
     "prepare": _stage,

@@ -152,6 +152,27 @@ def describe_comparison(comparison: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"warning: {warning}" for warning in comparison["warnings"])])
 
 
+def describe_tuning(folder: Path, figures: Mapping[str, Any]) -> str:
+    """Return what came out of a search, and where it lies."""
+    counts, best = figures["counts"], figures["best"]
+    spent = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    lines = [f"trials: {spent or 'none'}; {figures['minutes']:.1f} minutes"]
+    if best is not None:
+        gain = best["against_own"]
+        against = "" if gain is None else f", {gain:+.4f} against the recipe's own values"
+        lines += [
+            f"best AUC: {best['auc']:.4f}, trial {best['number']}{against}",
+            *(f"  {key}: {value:.4g}" if isinstance(value, float) else f"  {key}: {value}"
+              for key, value in best["values"].items()),
+            f"  (the greatest of {counts['finished']} on the same rows, so it flatters: confirm it "
+            f"with --recipe {folder / 'best.yaml'} --validation.split_seed 1)",
+        ]  # fmt: skip
+    shares = figures["importance"]["shares"] or {}
+    told = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
+    lines.append(f"importance: {told or figures['importance']['note']}")
+    return "\n".join([*lines, f"report: {folder / 'report.html'}"])
+
+
 def describe_diagnosis(figures: Mapping[str, Any]) -> str:
     """Return what training did, layer by layer, as two tables."""
     names = (figures["start"], figures["end"])

@@ -137,11 +137,45 @@ def member_recipe(recipe: Recipe, name: str) -> Recipe:
     for part in ("predict", "ensemble", "members"):  # the ensemble's own work, done once
         del values[part]
     values["validation"]["split_seed"] = recipe.validation.seed_of_folds(recipe.seed)
+    return _changed(values, differences, f"members.{name}")
+
+
+def changed_recipe(recipe: Recipe, differences: Mapping[str, Any], source: str) -> Recipe:
+    """Return a recipe with other values.
+
+    Args:
+        recipe: Left as it is.
+        differences: Dotted keys that a recipe has, and their values.
+        source: In whose name a value that does not fit is refused.
+
+    Raises:
+        UserError: A value does not fit.
+    """
+    return _changed(dataclasses.asdict(recipe), differences, source)
+
+
+def recipe_to_differences(recipe: Recipe) -> dict[str, Any]:
+    """Return the values in which a recipe differs from the defaults, nested as in its file."""
+    return _differences(dataclasses.asdict(recipe), dataclasses.asdict(Recipe()))
+
+
+def _differences(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for key, value in values.items():
+        if value == defaults.get(key):
+            continue
+        is_part = isinstance(value, dict) and bool(defaults.get(key))
+        found[key] = _differences(value, defaults[key]) if is_part else value
+    return found
+
+
+def _changed(values: dict[str, Any], differences: Mapping[str, Any], source: str) -> Recipe:
+    """Set values in a nested dict of a recipe's, and return the recipe."""
     for key, value in differences.items():
         *parts, last = key.split(".")
         reduce(getitem, parts, values)[last] = value
     parser = _bare_parser()
-    return _build(parser, lambda: parser.parse_object(values), f"members.{name}")
+    return _build(parser, lambda: parser.parse_object(values), source)
 
 
 def _member_problem(key: str, name: str) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from desmatch.report.content import ReportContent
 
-Section = Literal["validation", "drift", "graph", "training", "comparison"]
+Section = Literal["validation", "drift", "graph", "training", "comparison", "course", "values"]
 
 
 class Drawn(NamedTuple):
