@@ -38,6 +38,8 @@ def _add_data_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     tune = verbs.add_parser("tune", help="search for the values of a recipe, trial by trial",
                             allow_abbrev=False)  # fmt: skip
+    tune.add_argument("recipe", nargs="?", default=argparse.SUPPRESS, metavar="RECIPE",
+                      help="name of a recipe, or a YAML file (as --recipe)")  # fmt: skip
     _add_sources(tune)
     _add_recipe(tune, out="folder of the study")
     tune.add_argument("--space", type=Path, metavar="FILE",

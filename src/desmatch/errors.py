@@ -20,6 +20,10 @@ class UserError(Exception):
     """
 
 
+class DivergedError(UserError):
+    """Training has led to numbers that are not finite: its rate is too high."""
+
+
 def listed(problems: Iterable[str], *, shown: int = SHOWN_PROBLEMS) -> str:
     """Join problems one a line, the first `shown` in full and the rest as a count."""
     lines = list(problems)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from desmatch.errors import UserError
+from desmatch.errors import DivergedError, UserError
 from desmatch.model.batch import (
     UNLABELED,
     TrainingBatches,
@@ -253,3 +253,12 @@ def test_two_passes_with_one_dropout_mask_change_nothing(tmp_path):
     twice = train(model, tmp_path / "twice", r_drop_weight=4.0)
     for name, tensor in once.state_dict().items():
         torch.testing.assert_close(tensor, twice.state_dict()[name])
+
+
+def test_a_training_that_diverges_is_named_with_the_mend(tiny_model):
+    with torch.no_grad():
+        tiny_model.encoder.embeddings.word.weight[-1] = torch.nan
+    pairs = encode_lists([([39], [38]), ([20], [21])])
+    rows = ValidationRows(pairs, np.array([0, 1], np.int8))
+    with pytest.raises(DivergedError, match=r"not finite; set the stage's learning_rate lower"):
+        rows.evaluate(tiny_model, in_bf16=False)

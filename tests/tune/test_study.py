@@ -7,7 +7,7 @@ import optuna
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from desmatch.errors import UserError
+from desmatch.errors import DivergedError, UserError
 from desmatch.recipe import Recipe
 from desmatch.tune.ranges import Choices, Span
 from desmatch.tune.study import (
@@ -146,8 +146,11 @@ def test_values_that_do_not_go_together_are_a_trial_without_a_result(search):
         assert is_sound or "a multiple of model.num_attention_heads" in trial.user_attrs["reason"]
 
 
-def test_scores_that_are_not_finite_are_no_result_and_end_a_study_after_a_while(search):
-    fake = FakeWork(lambda *_: float("nan"))
+def test_trainings_that_diverge_are_no_result_and_end_a_study_after_a_while(search):
+    def diverge(*_):
+        raise DivergedError("what the model says is not finite")
+
+    fake = FakeWork(diverge)
     with pytest.raises(UserError, match=r"the last 5 trials had no result, .*not finite"):
         run_study(changed(search, num_trials=None), fake.work())
     assert len(fake.trained) == MOST_FAILURES

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from torch.nn.functional import cross_entropy
 
+from desmatch.errors import DivergedError
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.heads import model_inputs
 from desmatch.model.scoring import PairLogits, inference, score_pairs
@@ -39,8 +40,13 @@ class ValidationRows(NamedTuple):
     labels: NDArray[np.int8]
 
     def evaluate(self, model: MatchForPairs, *, in_bf16: bool) -> Evaluation:
-        """Score the rows in both orders."""
+        """Score the rows in both orders.
+
+        Raises:
+            DivergedError: A score is not finite.
+        """
         logits = score_pairs(model, self.pairs, in_bf16=in_bf16)
+        _require_finite(logits.scores)
         return Evaluation({"roc_auc": roc_auc(self.labels, logits.scores)}, logits)
 
 
@@ -50,7 +56,11 @@ class MaskedRows(NamedTuple):
     batches: list[dict[str, Tensor]]
 
     def evaluate(self, model: MatchForPairs, *, in_bf16: bool) -> Evaluation:
-        """Return the mean cross-entropy of the masked tokens, in nats."""
+        """Return the mean cross-entropy of the masked tokens, in nats.
+
+        Raises:
+            DivergedError: It is not finite.
+        """
         total = count = 0.0
         with inference(model, in_bf16=in_bf16):
             for batch in self.batches:
@@ -58,7 +68,19 @@ class MaskedRows(NamedTuple):
                 logits = model(**model_inputs(here)).logits.float()  # (M, V)
                 total += float(cross_entropy(logits, here["masked_labels"], reduction="sum"))
                 count += len(logits)
+        _require_finite(total)
         return Evaluation({"mlm_loss": total / max(count, 1)}, None)
+
+
+def _require_finite(values: NDArray[np.float64] | float) -> None:
+    """Refuse to go on with a model that is broken.
+
+    Raises:
+        DivergedError: A value is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise DivergedError("training diverged: what the model says is not finite; set the stage's "
+                            "learning_rate lower, or its warmup_ratio higher")  # fmt: skip
 
 
 def validation_rows(prepared: Prepared, fold: int) -> ValidationRows:

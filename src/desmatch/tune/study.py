@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from desmatch.errors import UserError
+from desmatch.errors import DivergedError, UserError
 from desmatch.runs import generator, value_digest
 from desmatch.tune.ranges import Choices
 from desmatch.tune.space import own_values, space_to_json
@@ -263,7 +263,7 @@ def _try(trial: optuna.Trial, search: Search, work: Work, clock: Clock) -> None:
         return
     try:
         auc = _train_folds(trial, run, search, work, clock)
-    except ValueError as error:  # scores that are not finite: the training went astray
+    except DivergedError as error:
         _fail(trial, search, error)
         return
     if auc is not None:
