@@ -22,7 +22,7 @@ def test_a_stage_reads_only_what_an_earlier_one_wrote():
     for stage in STAGES:
         assert set(stage.reads) <= written, stage.name
         written.add(stage.writes)
-    names = "prepare mlm pretrain finetune pseudo-label predict evaluate submit report"
+    names = "prepare mlm distill pretrain finetune pseudo-label predict evaluate submit report"
     assert [stage.name for stage in STAGES] == names.split() == list(ACTS)
 
 

@@ -164,4 +164,4 @@ def test_an_unknown_recipe_is_answered_with_the_nearest():
 def test_the_keys_of_a_recipe_are_frozen():
     keys = set(flat_keys(Recipe))
     assert {"seed", "data.rare", "pseudo_labels.training.mlm_probability"} <= keys
-    assert len(keys) == 206
+    assert len(keys) == 209

@@ -71,6 +71,7 @@ def _add_data_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_stage_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     texts = {
         "mlm": "train on masked tokens of all rows, if the recipe says so",
+        "distill": "let the recipe's teacher, if any, label all rows",
         "pretrain": "train jointly on all rows",
         "finetune": "train on the labelled rows alone",
         "pseudo-label": "go on with the model's own labels, if the recipe says so",

@@ -59,6 +59,7 @@ def build_card(folder: Path, recipe: Recipe, *, recipe_name: str, command: str) 
         "validation": validation,
         **_start(folder, recipe),
         **_pseudo_labels(folder, recipe),
+        **_soft_labels(folder, recipe),
         "models": {"folds": [*recipe.validation.trained_folds], "note": models_text(recipe)},
         **({"members": members} if members else {}),
         "closure": read_json(folder / "predictions" / CLOSURE),
@@ -103,6 +104,17 @@ def _pseudo_labels(folder: Path, recipe: Recipe) -> dict[str, Any]:
             for each in read_json(model / FIGURES)["rounds"]
         ]
     }
+
+
+def _soft_labels(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Return who taught the models, and how well each teacher did on the rows held out."""
+    if recipe.members or recipe.distill.teacher is None:
+        return {}
+    figures = {
+        fold: read_json(folder / fold_name(fold) / "soft-labels" / FIGURES)
+        for fold in recipe.validation.trained_folds
+    }
+    return {"distill": [{"fold": fold, **each} for fold, each in figures.items()]}
 
 
 def _read_members(folder: Path, recipe: Recipe) -> dict[str, Any]:

@@ -272,6 +272,7 @@ ACTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "inspect": _inspect,
     "prepare": _stage,
     "mlm": _stage,
+    "distill": _stage,
     "pretrain": _stage,
     "finetune": _stage,
     "pseudo-label": _stage,

@@ -10,6 +10,7 @@ import numpy as np
 
 from desmatch.card import METRICS, build_card, public_card
 from desmatch.data.read import column, read_pairs
+from desmatch.distill import require_teacher, write_soft_labels
 from desmatch.ensemble.predictions import combine_predictions
 from desmatch.errors import UserError
 from desmatch.evaluate import evaluate_run, read_column
@@ -58,18 +59,38 @@ def _mlm(run: Run, stage: StageFolder) -> None:
     train_mlm(run.prepared, run.recipe, stage)
 
 
+def _distill(run: Run, stage: StageFolder) -> None:
+    with stage.finish() as folder:
+        write_soft_labels(run, folder)
+
+
+def _soft_labels(run: Run) -> dict[str, NDArray[np.float32]] | None:
+    """Return what the teacher says of all rows; without a teacher nothing."""
+    from desmatch.train.pretrain import read_labels
+
+    has_teacher = run.recipe.distill.teacher is not None
+    return read_labels(run.fold_folder / "soft-labels") if has_teacher else None
+
+
 def _pretrain(run: Run, stage: StageFolder) -> None:
     from desmatch.train.pretrain import pretrain
 
-    start = run.model_before("pretrained")
-    pretrain(run.prepared, run.recipe, stage, fold=run.held_out, start=start)
+    pretrain(
+        run.prepared,
+        run.recipe,
+        stage,
+        fold=run.held_out,
+        start=run.model_before("pretrained"),
+        labels=_soft_labels(run),
+    )
 
 
 def _finetune(run: Run, stage: StageFolder) -> None:
     from desmatch.train.finetune import finetune
 
     start = run.model_before("finetuned")
-    finetune(run.prepared, run.recipe, start, stage, fold=run.held_out)
+    labels = _soft_labels(run)
+    finetune(run.prepared, run.recipe, start, stage, fold=run.held_out, labels=labels)
 
 
 def _pseudo_label(run: Run, stage: StageFolder) -> None:
@@ -124,6 +145,7 @@ def _report(run: Run, stage: StageFolder) -> None:
 ACTS: dict[str, Callable[[Run, StageFolder], None]] = {
     "prepare": _prepare,
     "mlm": _mlm,
+    "distill": _distill,
     "pretrain": _pretrain,
     "finetune": _finetune,
     "pseudo-label": _pseudo_label,
@@ -171,6 +193,9 @@ def execute_fold(run: Run, fold: int) -> Path:
 def _do(run: Run, chosen: Sequence[tuple[Run, Stage]]) -> None:
     from desmatch.train.processes import is_main_process, wait_for_everyone
 
+    for part, stage in chosen:
+        if stage.reads_teacher:
+            require_teacher(part)
     for part, stage in chosen:
         if stage.name == "prepare" and part is not run:
             run.say(f"member {part.folder.name}: {part.folder}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from desmatch.errors import require
-from desmatch.recipe_training import PseudoLabelConfig, TrainingConfig
+from desmatch.recipe_training import DistillConfig, PseudoLabelConfig, TrainingConfig
 
 Initialization = Literal[
     "bert", "arithmetic", "geometric", "quadratic", "fan-in", "fan-out", "deepnorm"
@@ -245,6 +245,8 @@ class Recipe:
         default_factory=lambda: TrainingConfig(num_train_epochs=0.0, keep="last")
     )
     """Masked tokens of all rows and no label, so done once for all folds; off by default."""
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    """The finished run whose probabilities train beside the labels, if there is one."""
     pretrain: TrainingConfig = field(default_factory=TrainingConfig)
     """The joint stage: masked tokens of all rows, label tokens of labelled rows."""
     pseudo_labels: PseudoLabelConfig = field(default_factory=PseudoLabelConfig)
@@ -280,6 +282,9 @@ class Recipe:
     def _check_stages(self) -> None:
         """Refuse stages that lead to no score, and objectives that a stage does not have."""
         mlm, pretrain = self.mlm, self.pretrain
+        is_taught_once = self.distill.teacher is None or self.pseudo_labels.rounds == 0
+        rounds = self.pseudo_labels.rounds
+        require(is_taught_once, "pseudo_labels.rounds", rounds, "0 with distill.teacher")
         learns = pretrain.num_train_epochs > 0 or self.finetune.num_train_epochs > 0
         require(learns, "finetune.num_train_epochs", 0, "more than 0 here or in pretrain")
         require(mlm.keep == "last", "mlm.keep", mlm.keep, "last: without labels there is no AUC")

@@ -167,6 +167,22 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """A finished run teaches this one (arXiv 1503.02531): its probabilities train beside labels."""
+
+    teacher: str | None = None
+    """Folder of a finished run or ensemble of the same data and folds; its models of a fold teach
+    the model of that fold, by the mean of their probabilities. None: no teacher."""
+    weight: float = 0.5
+    """Share of the teacher's probability in the label of a labelled row, the rest is the gold one.
+    Rows without a label have the teacher's alone."""
+
+    def __post_init__(self) -> None:
+        """Refuse a share without a meaning."""
+        require(0 < self.weight <= 1, "distill.weight", self.weight, "a share in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PseudoLabelConfig:
     """Training goes on with labels that the model itself is sure of."""
 

@@ -10,13 +10,13 @@ from operator import attrgetter, getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from desmatch.digests import digest_init, digest_sources
 from desmatch.errors import UserError, nearest
 from desmatch.prepare import Prepared, Sources
 from desmatch.recipe_file import load_recipe, member_recipe, recipe_to_yaml
 from desmatch.runs import (
     MEMBERS,
     StageFolder,
-    file_digest,
     fold_name,
     read_json,
     value_digest,
@@ -152,19 +152,48 @@ class Run:
                 (name, member.digest(written)) for name, member in self.members.items()
             ]
         if stage.reads == ():
-            values["sources"] = self._source_digests
+            values["sources"] = self.source_digests
             values["skip_bad"] = self.skip_bad
         if "model" in stage.options:
             values["init"] = self._init_digests
+        if stage.reads_teacher:
+            values["teachers"] = [
+                each.digest(each.last_model.name) for each in self.teachers.values()
+            ]
         return value_digest(values)
 
     @cached_property
-    def _source_digests(self) -> dict[str, list[str]]:
-        return _digest_sources(self.sources)
+    def source_digests(self) -> dict[str, list[str]]:
+        """The digests of the data files, by role."""
+        return digest_sources(self.sources)
 
     @cached_property
     def _init_digests(self) -> list[str]:
-        return _digest_init(self.recipe)
+        return digest_init(self.recipe)
+
+    @cached_property
+    def teachers(self) -> dict[str, Run]:
+        """What teaches a run of one fold, by name: the runs of that fold of its teacher's members.
+
+        Of a teacher that is no ensemble it is the teacher itself; without a teacher there is none.
+        Every one of their last models has done without the fold.
+        """
+        given = self.recipe.distill.teacher
+        if given is None:
+            return {}
+        folder = Path(given)
+        if folder.resolve() == self.folder.resolve():
+            raise UserError(f"--distill.teacher {given}: is this very run; name another --out")
+        teacher = load_run(folder)
+        trained = teacher.recipe.validation.trained_folds
+        if self.held_out not in trained:
+            raise UserError(
+                f"--distill.teacher {given}: has no model that did without fold {self.held_out}, "
+                f"only for {', '.join(map(str, trained))}; train one of every fold with --folds "
+                f"{teacher.recipe.validation.num_folds}, or set --validation.fold {trained[0]}"
+            )
+        members = teacher.members or {folder.name: teacher}
+        return {name: each.of_fold(self.held_out) for name, each in members.items()}
 
     @property
     def prepared(self) -> Prepared:
@@ -229,6 +258,7 @@ class Stage(NamedTuple):
             works alone.
         is_per_fold: Whether it is done once for each fold that is trained, in the fold's folder.
         reads_members: Whether an ensemble's stage reads what its members' stage wrote.
+        reads_teacher: Whether it reads the last models of the run's teacher.
         is_wanted: Whether a recipe has this stage at all.
     """
 
@@ -239,6 +269,7 @@ class Stage(NamedTuple):
     is_parallel: bool = False
     is_per_fold: bool = False
     reads_members: bool = False
+    reads_teacher: bool = False
     is_wanted: Callable[[Recipe], bool] = lambda _: True
 
 
@@ -248,6 +279,10 @@ def _trains(recipe: Recipe) -> bool:
 
 def _has_mlm(recipe: Recipe) -> bool:
     return _trains(recipe) and recipe.mlm.num_train_epochs > 0
+
+
+def _has_teacher(recipe: Recipe) -> bool:
+    return _trains(recipe) and recipe.distill.teacher is not None
 
 
 def _has_joint(recipe: Recipe) -> bool:
@@ -268,10 +303,12 @@ STAGES = (
            "validation.split_seed")),
     Stage("mlm", ("prepared",), "mlm", ("seed", "model", "mlm", "machine"),
           is_parallel=True, is_wanted=_has_mlm),
-    Stage("pretrain", ("prepared", "mlm"), "pretrained",
+    Stage("distill", ("prepared",), "soft-labels", ("distill.weight", "validation.fold"),
+          is_per_fold=True, reads_teacher=True, is_wanted=_has_teacher),
+    Stage("pretrain", ("prepared", "mlm", "soft-labels"), "pretrained",
           ("seed", "model", "pretrain", "machine", "validation.fold"),
           is_parallel=True, is_per_fold=True, is_wanted=_has_joint),
-    Stage("finetune", ("prepared", "mlm", "pretrained"), "finetuned",
+    Stage("finetune", ("prepared", "mlm", "soft-labels", "pretrained"), "finetuned",
           ("seed", "model", "finetune", "machine", "validation.fold"),
           is_parallel=True, is_per_fold=True, is_wanted=_has_finetune),
     Stage("pseudo-label", ("prepared", "pretrained", "finetuned"), "pseudo-labeled",
@@ -347,27 +384,3 @@ def load_run(folder: Path, **settings: Any) -> Run:  # noqa: ANN401 - Run's othe
     )
     kept = {name: files[name] for name in ("recipe_name", "skip_bad")}
     return Run(folder, load_recipe(folder / RECIPE), sources, **kept, **settings)
-
-
-def _digest_sources(sources: Sources) -> dict[str, list[str]]:
-    digests = {}
-    for role, paths in sources.by_role().items():
-        missing = [str(path) for path in paths if not path.is_file()]
-        if missing:
-            raise UserError("\n".join(f"{path}: no such file" for path in missing))
-        digests[role] = [file_digest(path) for path in paths]
-    return digests
-
-
-def _digest_init(recipe: Recipe) -> list[str]:
-    if recipe.model.init is None:
-        return []
-    folder = Path(recipe.model.init)
-    files = [folder / name for name in ("config.json", "vocab.txt", "model.safetensors")]
-    if recipe.model.reference_counts is not None:
-        files.append(Path(recipe.model.reference_counts))
-    for path in files:
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; --model.init needs a folder with config.json, "
-                            "vocab.txt and model.safetensors")  # fmt: skip
-    return [file_digest(path) for path in files]

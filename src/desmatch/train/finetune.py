@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from desmatch.model.batch import TrainingRows
+from desmatch.model.batch import UNLABELED
 from desmatch.model.losses import label_loss
-from desmatch.prepare import Prepared, training_mask
 from desmatch.train.augment import closed_rows
-from desmatch.train.pretrain import begin, stage_batches, take_prior
+from desmatch.train.pretrain import begin, joint_labels, joint_rows, stage_batches, take_prior
 from desmatch.train.trainer import finish_stage, train_stage
 from desmatch.train.validation import validation_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    from desmatch.model.batch import TrainingRows
     from desmatch.model.heads import MatchForPairs, PairOutput
+    from desmatch.prepare import Prepared
     from desmatch.recipe import Recipe
     from desmatch.runs import StageFolder
     from desmatch.train.trainer import Objective
@@ -32,9 +35,9 @@ def finetune(
     stage: StageFolder,
     *,
     fold: int,
-    beside: TrainingRows | None = None,
+    labels: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
-    """Train the model in `start` on the labelled rows outside `fold`.
+    """Train the model in `start` on labelled rows outside `fold`.
 
     Args:
         prepared: The data.
@@ -42,24 +45,15 @@ def finetune(
         start: Folder of a model; none: the recipe's own start.
         stage: To write.
         fold: That is held out.
-        beside: Rows with a model's labels that train too.
+        labels: Of all roles, UNLABELED or not; none: those of the training data.
     """
     model, figures = begin(prepared, recipe, start)
-    gold = labelled_rows(prepared, fold)
-    take_prior(model, prepared.train_column("label")[training_mask(prepared, fold)])
-    rows = gold.joined(closed_rows(prepared, recipe, fold=fold))
-    if beside is not None:
-        rows = rows.joined(beside)
+    take_prior(model, prepared, fold)
+    all_rows = joint_rows(prepared, labels or joint_labels(prepared, fold))
+    rows = all_rows.take(np.flatnonzero(all_rows.labels != UNLABELED))
+    rows = rows.joined(closed_rows(prepared, recipe, fold=fold))
     label_training(model, rows, prepared, recipe, stage, fold=fold)
     finish_stage(model, prepared, stage, figures=figures)
-
-
-def labelled_rows(prepared: Prepared, fold: int) -> TrainingRows:
-    """Return the labelled rows that train while `fold` is held out."""
-    may_train = np.flatnonzero(training_mask(prepared, fold))
-    return TrainingRows(
-        prepared.encode("train").take(may_train), prepared.train_column("label")[may_train]
-    )
 
 
 def label_training(

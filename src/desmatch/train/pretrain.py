@@ -19,10 +19,12 @@ from desmatch.model.naive_bayes import NaiveBayesHead
 from desmatch.prepare import ROLES, Prepared, training_mask
 from desmatch.runs import StageFolder, generator, seed_everything
 from desmatch.train.augment import closed_rows
-from desmatch.train.trainer import Objective, finish_stage, train_stage
+from desmatch.train.trainer import LABELS, Objective, finish_stage, train_stage
 from desmatch.train.validation import validation_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -72,6 +74,7 @@ def pretrain(
     *,
     fold: int,
     start: Path | None = None,
+    labels: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
     """Train on all rows of all files, on labels outside `fold`, and write the finished model.
 
@@ -81,21 +84,22 @@ def pretrain(
         stage: To write.
         fold: That is held out.
         start: Folder of the model of an earlier stage; none: the recipe's own start.
+        labels: Of all roles, UNLABELED or not; none: those of the training data.
     """
     model, figures = begin(prepared, recipe, start)
     closed = closed_rows(prepared, recipe, fold=fold)
-    labels = joint_labels(prepared, fold)
-    take_prior(model, labels["train"])
-    rows = joint_rows(prepared, labels).joined(closed)
+    take_prior(model, prepared, fold)
+    rows = joint_rows(prepared, labels or joint_labels(prepared, fold)).joined(closed)
     batches = stage_batches(prepared, recipe, recipe.pretrain, rows, stage=stage.path.name)
     joint_training(model, batches, validation_rows(prepared, fold), recipe=recipe, stage=stage)
     finish_stage(model, prepared, stage, figures={**figures, "closed_pairs": len(closed.labels)})
 
 
-def take_prior(model: MatchForPairs, labels: NDArray[np.int8]) -> None:
-    """Tell a head that asks for it how many of the labels that train are 1."""
+def take_prior(model: MatchForPairs, prepared: Prepared, fold: int) -> None:
+    """Tell a head that asks for it how many of the labels outside `fold` are 1."""
     if isinstance(model.pair_head, NaiveBayesHead):
-        model.pair_head.prior.fill_(prior_logit(labels[labels != UNLABELED]))
+        labels = prepared.train_column("label")[training_mask(prepared, fold)]
+        model.pair_head.prior.fill_(prior_logit(labels))
 
 
 def joint_labels(prepared: Prepared, fold: int) -> dict[str, NDArray[np.int8]]:
@@ -106,7 +110,13 @@ def joint_labels(prepared: Prepared, fold: int) -> dict[str, NDArray[np.int8]]:
     return labels
 
 
-def joint_rows(prepared: Prepared, labels: dict[str, NDArray[np.int8]]) -> TrainingRows:
+def read_labels(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """Read the labels of roles that a stage gave: 0 to 1, or UNLABELED."""
+    with np.load(folder / LABELS) as kept:
+        return dict(kept)
+
+
+def joint_rows(prepared: Prepared, labels: Mapping[str, NDArray[Any]]) -> TrainingRows:
     """Return the rows of all roles, one role after the other, with their labels."""
     return TrainingRows(
         joined([prepared.encode(role) for role in ROLES]),

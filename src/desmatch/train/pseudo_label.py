@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from desmatch.data.vocabulary import joined
 from desmatch.metrics.roc import roc_auc
-from desmatch.model.batch import UNLABELED, TrainingRows
+from desmatch.model.batch import UNLABELED
 from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import score_pairs
 from desmatch.prepare import FIGURES, Prepared, touches_fold
@@ -29,6 +28,7 @@ from desmatch.train.pretrain import (
     joint_labels,
     joint_rows,
     joint_training,
+    read_labels,
     stage_batches,
 )
 from desmatch.train.processes import is_main_process, wait_for_everyone
@@ -147,8 +147,10 @@ def _train_round(
     if not recipe.finetune.num_train_epochs:
         return joint.path
     if not stage.is_finished:
-        beside = _labelled_rows(prepared, joint) if recipe.pseudo_labels.in_finetune else None
-        finetune(prepared, recipe, joint.path, stage, fold=fold, beside=beside)
+        labels: dict[str, NDArray[Any]] | None = None
+        if recipe.pseudo_labels.in_finetune:
+            labels = {**joint_labels(prepared, fold), **read_labels(joint.path)}
+        finetune(prepared, recipe, joint.path, stage, fold=fold, labels=labels)
     return stage.path
 
 
@@ -202,14 +204,6 @@ def _joint_round(
     joint_training(model, batches, validation_rows(prepared, fold), recipe=recipe, stage=stage)
     taught = {role: labels[role] for role in TAUGHT}
     finish_stage(model, prepared, stage, figures=figures, labels=taught)
-
-
-def _labelled_rows(prepared: Prepared, joint: StageFolder) -> TrainingRows:
-    """Return the rows that a round labelled."""
-    with np.load(joint.path / LABELS) as kept:
-        labels = np.concatenate([kept[role] for role in TAUGHT])
-    rows = TrainingRows(joined([prepared.encode(role) for role in TAUGHT]), labels)
-    return rows.take(np.flatnonzero(labels != UNLABELED))
 
 
 def _round_labels(
