@@ -168,8 +168,15 @@ def models_text(recipe: Recipe) -> str:
 
 
 def public_card(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a card without rows of the data, which are not a contestant's to publish."""
+    """Return a card without rows of the data, which are not a contestant's to publish.
+
+    Its `auc` is the figure that `interval` is of, the headline's; where that is another than the
+    AUC of whole components, this one is `components_auc`.
+    """
     validation = {name: value for name, value in card["validation"].items() if name != "hardest"}
+    claimed = validation["headline"]
+    if claimed["name"] != "auc":
+        validation |= {"auc": claimed["value"], "components_auc": validation["auc"]}
     return {**card, "validation": validation}
 
 

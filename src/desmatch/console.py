@@ -94,9 +94,13 @@ def describe_figures(name: str, figures: Mapping[str, Any]) -> str:
 def describe_run(folder: Path, card: Mapping[str, Any]) -> str:
     """Return a finished run's figures and the paths of what it made."""
     validation = card["validation"]
+    claimed = validation["headline"]
+    low, high = claimed["interval"]
+    held_out = {**validation, "interval": validation["validation_interval"]}
     lines = [
-        describe_figures("validation AUC", validation),
-        f"  (the interval is that of a test of {validation['test_size']} rows)",
+        f"claimed for a test of {validation['test_size']} rows: {claimed['value']:.4f}, 95 % "
+        f"interval {low:.4f} to {high:.4f} ({claimed['name']}: {claimed['why']})",
+        describe_figures("validation AUC", held_out),
         card["models"]["note"],
         *_standing_lines(validation),
         f"minutes: {card['minutes']:.1f}",
