@@ -61,6 +61,8 @@ def refusal(capsys, *words):
         (["tune", "--out", "x", "--data", "none"], "name the budget: --minutes N, --trials N"),
         (["tune", "--out", "x", "--data", "none", "--trials", "1"], "none: no such folder"),
         (["tune", "--out", "x", "--trials", "1", "--sede", "1"], "--sede: no such option"),
+        (["tune", "demmo", "--out", "x", "--trials", "1"], "did you mean 'demo'?"),
+        (["tune", "demo", "--out", "x", "--trials", "1", "--seed", "x"], "seed"),
         (["finetune", "none"], "none: no run"),
         (["submit"], "name the run"),
         (["submit", "--check", "f"], "--check needs --test"),

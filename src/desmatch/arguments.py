@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from desmatch import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TAKES_RECIPE = ("run", "tune", "prepare")
 """Verbs that take any value of a recipe as an option."""
@@ -37,9 +41,8 @@ def _add_data_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run.add_argument("--resume", action="store_true", help="go on with an interrupted training")
 
     tune = verbs.add_parser("tune", help="search for the values of a recipe, trial by trial",
+                            usage="desmatch tune [RECIPE] --data DIR --out DIR [options]",
                             allow_abbrev=False)  # fmt: skip
-    tune.add_argument("recipe", nargs="?", default=argparse.SUPPRESS, metavar="RECIPE",
-                      help="name of a recipe, or a YAML file (as --recipe)")  # fmt: skip
     _add_sources(tune)
     _add_recipe(tune, out="folder of the study")
     tune.add_argument("--space", type=Path, metavar="FILE",
@@ -161,6 +164,16 @@ def _add_recipe(parser: argparse.ArgumentParser, *, out: str = "folder of the ru
         "Any value of a recipe is an option too, such as --pretrain.learning_rate 1e-3; "
         "recipe.yaml in a run's folder lists them all."
     )
+
+
+def with_named_recipe(words: Sequence[str]) -> list[str]:
+    """Return `tune RECIPE ...` as `tune --recipe RECIPE ...`, all else as it is.
+
+    As a positional argument of argparse it would swallow the value of any option of the recipe.
+    """
+    if list(words[:1]) == ["tune"] and len(words) > 1 and not words[1].startswith("-"):
+        return ["tune", "--recipe", *words[1:]]
+    return list(words)
 
 
 def _positive(word: str) -> int:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from desmatch.arguments import TAKES_RECIPE, build_parser
+from desmatch.arguments import TAKES_RECIPE, build_parser, with_named_recipe
 from desmatch.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
     parser = build_parser()
-    known, rest = parser.parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else [*arguments]
+    known, rest = parser.parse_known_args(with_named_recipe(words))
     if rest and known.verb not in TAKES_RECIPE:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     known.overrides = rest
-    known.command = shlex.join(["desmatch", *(sys.argv[1:] if arguments is None else arguments)])
+    known.command = shlex.join(["desmatch", *words])
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
