@@ -134,15 +134,20 @@ class Run:
         home = self._home(stage_that_writes(written))
         return StageFolder(home / written, self.digest(written), self.may_resume, self.folder)
 
-    def digest(self, written: str) -> str:
-        """Return the digest of all that decides what lies in `written`."""
+    def digest(self, written: str, *, with_split: bool = True) -> str:
+        """Return the digest of all that decides what lies in `written`.
+
+        Without the split it is that of what does not depend on how rows were dealt to folds.
+        """
         stage = stage_that_writes(written)
         recipe = dataclasses.asdict(self.recipe)
         values: dict[str, Any] = {
-            name: reduce(getitem, name.split("."), recipe) for name in stage.options
+            name: reduce(getitem, name.split("."), recipe)
+            for name in stage.options
+            if with_split or not name.startswith("validation.")
         }
         values["read"] = [
-            part.digest(name)
+            part.digest(name, with_split=with_split and not stage.is_label_free)
             for name in stage.reads
             for part in self.parts(stage_that_writes(name))
             if stage_that_writes(name).is_wanted(self.recipe)
@@ -259,6 +264,8 @@ class Stage(NamedTuple):
         is_per_fold: Whether it is done once for each fold that is trained, in the fold's folder.
         reads_members: Whether an ensemble's stage reads what its members' stage wrote.
         reads_teacher: Whether it reads the last models of the run's teacher.
+        is_label_free: Whether it asks for no label and no fold, so that it still holds when the
+            rows are split in another way.
         is_wanted: Whether a recipe has this stage at all.
     """
 
@@ -270,6 +277,7 @@ class Stage(NamedTuple):
     is_per_fold: bool = False
     reads_members: bool = False
     reads_teacher: bool = False
+    is_label_free: bool = False
     is_wanted: Callable[[Recipe], bool] = lambda _: True
 
 
@@ -302,7 +310,7 @@ STAGES = (
           ("seed", "data", "validation.num_folds", "validation.random_share",
            "validation.split_seed")),
     Stage("mlm", ("prepared",), "mlm", ("seed", "model", "mlm", "machine"),
-          is_parallel=True, is_wanted=_has_mlm),
+          is_parallel=True, is_label_free=True, is_wanted=_has_mlm),
     Stage("distill", ("prepared",), "soft-labels", ("distill.weight", "validation.fold"),
           is_per_fold=True, reads_teacher=True, is_wanted=_has_teacher),
     Stage("pretrain", ("prepared", "mlm", "soft-labels"), "pretrained",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -84,6 +85,20 @@ def test_other_folds_use_the_same_training_on_masked_tokens(
                      tmp_path / "one" / "predictions" / "validation.parquet")
     ]  # fmt: skip
     assert tables[0].equals(tables[1])
+
+
+def test_another_split_of_the_rows_needs_no_other_training_on_masked_tokens(two_stages):
+    run = load_run(two_stages[0])
+
+    def digests(part, **changes):
+        values = dataclasses.replace(getattr(run.recipe, part), **changes)
+        other = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, **{part: values}))
+        return [other.digest(written) == run.digest(written) for written in ("prepared", "mlm")]
+
+    assert digests("validation", num_folds=2, random_share=0.1, split_seed=5) == [False, True]
+    assert digests("data", min_count=3) == [False, False]
+    assert digests("mlm", learning_rate=1e-5) == [True, False]
+    assert digests("finetune", learning_rate=1e-5) == [True, True]
 
 
 def test_the_loss_on_the_way_is_the_mean_over_masked_tokens(two_stages):
