@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from desmatch.matcher import PairMatcher
 from desmatch.members import load_rule, read_held_out
 from desmatch.metrics.roc import roc_auc
 from desmatch.pipeline import ACTS, execute
+from desmatch.prepare import find_sources
 from desmatch.recipe import EnsembleConfig, PredictConfig
 from desmatch.recipe_file import load_recipe, recipe_path
 from desmatch.runs import read_json
@@ -332,9 +334,10 @@ def test_the_digest_of_the_ensemble_holds_those_of_its_members(ensemble):
     assert run.digest("predictions") != other.digest("predictions")
 
 
-def test_the_members_of_the_bundled_recipe_start_where_they_are_told():
+def test_the_members_of_the_bundled_recipe_start_where_they_are_told(sample_folder, monkeypatch):
+    monkeypatch.setattr(Run, "_init_digests", ["a checkpoint's"])
     recipe = load_recipe(recipe_path("champion"), ["--model.init=here"])
-    run = Run(None, recipe, None)  # type: ignore[arg-type]
-    run = dataclasses.replace(run, folder=recipe_path("champion").parent)
-    starts = {name: member.recipe.model.init for name, member in run.members.items()}
-    assert set(starts.values()) == {"here", None}
+    run = Run(Path("run"), recipe, find_sources(sample_folder))
+    assert {member.recipe.model.init for member in run.members.values()} == {"here"}
+    first, *others, own = (member.digest("mlm") for member in run.members.values())
+    assert {*others} == {first} != {own}
