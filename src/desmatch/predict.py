@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from desmatch.data.closure import UNKNOWN
-from desmatch.data.evidence import TextPairs, answer, weigh_answers
+from desmatch.data.evidence import Evidence, TextPairs, answer, weigh_answers
 from desmatch.data.graph import number_texts
 from desmatch.data.split import RANDOM
 from desmatch.data.vocabulary import Vocabulary
@@ -109,12 +109,9 @@ def answers_of_labels(prepared: Prepared, recipe: Recipe) -> Answers:
     num_random, num_test = int(is_random.sum()), len(prepared.rows["test"])
     if not recipe.predict.closure:
         return Answers(np.zeros(num_test), np.zeros(num_random), {"is_used": False})
-    sides = [column(prepared.rows[role], side) for role in ("train", "test") for side in ("a", "b")]
-    numbers = number_texts(sides)
-    train, test = TextPairs(*numbers[:2]), TextPairs(*numbers[2:])
+    train, test = _texts(prepared, *(column(prepared.rows["test"], side) for side in ("a", "b")))
     labels = prepared.train_column("label")
-    given = train.take(~is_random), labels[~is_random]
-    evidence = weigh_answers(*given, rng=generator(recipe.seed, "closure's evidence"))
+    evidence = _evidence(prepared, recipe, train)
     of_test = answer(train, labels, test)
     figures = {
         "is_used": True,
@@ -123,7 +120,7 @@ def answers_of_labels(prepared: Prepared, recipe: Recipe) -> Answers:
         "answered_rightly": evidence.num_right,
         "log_likelihood_ratios": [*evidence.ratios],
     }
-    of_random = answer(*given, train.take(is_random))
+    of_random = answer(train.take(~is_random), labels[~is_random], train.take(is_random))
     return Answers(evidence.logits(of_test), evidence.logits(of_random), figures)
 
 
@@ -137,13 +134,23 @@ def answers_for_texts(
 
     Of the run's own test it is what `answers_of_labels` says.
     """
-    numbers = number_texts([*(column(prepared.rows["train"], side) for side in ("a", "b")), a, b])
-    train, asked = TextPairs(*numbers[:2]), TextPairs(*numbers[2:])
-    labels = prepared.train_column("label")
+    train, asked = _texts(prepared, a, b)
+    evidence = _evidence(prepared, recipe, train)
+    return evidence.logits(answer(train, prepared.train_column("label"), asked))
+
+
+def _texts(prepared: Prepared, a: Any, b: Any) -> tuple[TextPairs, TextPairs]:  # noqa: ANN401
+    """Return the labelled pairs and the pairs (a, b), their texts numbered alike."""
+    sides = (column(prepared.rows["train"], side) for side in ("a", "b"))
+    numbers = number_texts([*sides, a, b])
+    return TextPairs(*numbers[:2]), TextPairs(*numbers[2:])
+
+
+def _evidence(prepared: Prepared, recipe: Recipe, train: TextPairs) -> Evidence:
+    """Return what an answer weighs, from the labelled pairs that are not held out at random."""
     given = prepared.train_column("fold") != RANDOM
     rng = generator(recipe.seed, "closure's evidence")
-    evidence = weigh_answers(train.take(given), labels[given], rng=rng)
-    return evidence.logits(answer(train, labels, asked))
+    return weigh_answers(train.take(given), prepared.train_column("label")[given], rng=rng)
 
 
 def shifted(logits: PairLogits, by: NDArray[np.float64] | float) -> PairLogits:
