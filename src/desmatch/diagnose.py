@@ -21,7 +21,7 @@ from desmatch.report.figures import depth_figure
 from desmatch.report.svg import to_svg
 from desmatch.runs import atomic_folder, write_json
 from desmatch.train.augment import closed_rows
-from desmatch.train.machine import set_threads
+from desmatch.train.machine import use_machine
 from desmatch.train.pretrain import (
     joint_labels,
     joint_objective,
@@ -53,7 +53,7 @@ def diagnose(run: Run, *, num_batches: int = NUM_BATCHES) -> dict[str, Any]:
     Raises:
         UserError: The run has no model, or nothing that it could be compared with.
     """
-    set_threads(run.recipe.machine)
+    use_machine(run.recipe.machine)
     end = load_model(run.last_model)
     start, start_name = _starting_point(run)
     joint = _stage_batches(run)

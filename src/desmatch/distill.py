@@ -20,7 +20,7 @@ from desmatch.model.batch import UNLABELED
 from desmatch.predict import predict_texts
 from desmatch.prepare import FIGURES, ROLES, column, touches_fold, training_mask
 from desmatch.runs import write_json
-from desmatch.train.machine import set_threads
+from desmatch.train.machine import use_machine
 from desmatch.train.trainer import LABELS
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def write_soft_labels(run: Run, folder: Path) -> None:
         UserError: As `require_teacher`.
     """
     require_teacher(run)
-    set_threads(run.recipe.machine)
+    use_machine(run.recipe.machine)
     prepared, fold, weight = run.prepared, run.held_out, run.recipe.distill.weight
     for teacher in run.teachers.values():
         _require_same_folds(run, teacher)

@@ -31,7 +31,7 @@ from desmatch.runs import (
     generator,
     write_json,
 )
-from desmatch.train.machine import set_threads
+from desmatch.train.machine import use_machine
 from desmatch.train.validation import read_evaluations
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def predict_run(
         models: Held-out fold to the folder of the model that did without it; loaded one by one.
         folder: An empty folder.
     """
-    set_threads(recipe.machine)
+    use_machine(recipe.machine)
     answers = answers_of_labels(prepared, recipe)
     write_json(folder / CLOSURE, answers.figures)
     folds = []
@@ -194,7 +194,7 @@ def score_held_out(
         fold: That was held out.
         model_folder: Of the last model.
     """
-    set_threads(recipe.machine)
+    use_machine(recipe.machine)
     return _score_held_out(prepared, recipe, fold, model_folder, load_model(model_folder))
 
 

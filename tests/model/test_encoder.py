@@ -15,6 +15,7 @@ from transformers import (
     RoFormerForMaskedLM,
 )
 
+from desmatch.model.attention import ATTENTIONS
 from desmatch.model.convert import to_ours
 from desmatch.model.encoder import mean_of_pairs
 from tests.model import reference
@@ -164,6 +165,28 @@ def test_hidden_states_and_gradients_equal_those_of_loops(changes):
     assert_same_tensors(
         dict(zip(parameters, fast, strict=True)), dict(zip(parameters, expected, strict=True))
     )
+
+
+@pytest.mark.parametrize("position", sorted(ATTENTIONS))
+def test_a_gpu_s_attention_is_that_of_a_cpu(position, monkeypatch):
+    model = build(position=position).encoder
+    _, packed = packed_pairs(draw_pairs(9))
+    parameters = dict(model.named_parameters())
+    weights = torch.randn(SHAPE["hidden_size"], generator=torch.Generator().manual_seed(2))
+
+    def hidden_and_gradients():
+        hidden = model(**packed.inputs).last_hidden_state.flatten(0, 1)[packed.cells]
+        loss = (hidden @ weights).sum() / len(hidden)
+        return hidden, dict(
+            zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True)
+        )
+
+    hidden, gradients = hidden_and_gradients()
+    attention = ATTENTIONS[position]
+    monkeypatch.setattr(attention, "attend", attention.attend_on_gpu)
+    of_gpu, gradients_of_gpu = hidden_and_gradients()
+    torch.testing.assert_close(of_gpu, hidden)
+    assert_same_tensors(gradients_of_gpu, gradients)
 
 
 @every_encoder

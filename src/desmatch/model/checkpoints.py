@@ -212,7 +212,9 @@ def _seeded_rows(old: Tensor, keep: NDArray[np.int64], rng: np.random.Generator)
 
 
 def load_model(folder: Path) -> MatchForPairs:
-    """Load what a stage wrote, without the decoder of a heat stage: it has served its time.
+    """Load what a stage wrote, to the GPU if there is one.
+
+    The decoder of a heat stage stays out: it has served its time.
 
     Raises:
         UserError: The folder is not one of our models, or it lacks weights.
@@ -243,4 +245,4 @@ def load_model(folder: Path) -> MatchForPairs:
             f"{folder}: the model lacks {sorted(info['missing_keys'])[0]}; "
             "give the folder of a trained stage"
         )
-    return model  # type: ignore[no-any-return]
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[no-any-return]

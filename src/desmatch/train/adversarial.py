@@ -120,16 +120,15 @@ class AWP:
         """Add the gradients of the batch at moved weights."""
         with put_back([each.weight for each in self.attacked]):
             for each in self.attacked:
-                length = self.epsilon * float(each.weight.norm())
+                length = self.epsilon * each.weight.norm()
                 move(each.weight, each.gradient, length=length)
             backward()
 
 
-def move(weight: Tensor, gradient: Tensor, *, length: float) -> None:
+def move(weight: Tensor, gradient: Tensor, *, length: float | Tensor) -> None:
     """Add to a weight, in place, a step of a length along its gradient; none without a gradient."""
-    norm = float(gradient.norm())
-    if norm > 0:
-        weight.add_(gradient, alpha=length / norm)
+    norm = gradient.norm()  # stays on its device: nothing waits for it
+    weight.addcmul_(gradient, torch.where(norm > 0, length / norm, 0.0))
 
 
 @contextmanager

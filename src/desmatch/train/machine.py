@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import TYPE_CHECKING
 
 import torch
 
-from desmatch.runs import processor_name
+from desmatch.runs import processor_name, usable_cores
 
 if TYPE_CHECKING:
     from desmatch.recipe import MachineConfig
 
 
-def set_threads(machine: MachineConfig) -> None:
-    """Let torch use the recipe's number of threads; without one, as OMP_NUM_THREADS says."""
+def use_machine(machine: MachineConfig) -> None:
+    """Let torch use the machine as the recipe says.
+
+    On a CPU that is the number of threads; without one, OMP_NUM_THREADS says it. On a GPU sums are
+    taken in one order at every run, and what is left of fp32 products runs in TF32 unless the
+    recipe's precision is fp32.
+    """
     if machine.num_threads:
         torch.set_num_threads(machine.num_threads)
+    if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS' own condition
+        torch.use_deterministic_algorithms(mode=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.set_float32_matmul_precision("high" if uses_bf16(machine) else "highest")
+
+
+def loader_workers() -> int:
+    """Return how many processes build batches: a GPU is faster than one of them."""
+    if not torch.cuda.is_available():
+        return 0
+    return min(MOST_WORKERS, max(usable_cores() - 1, 1))
+
+
+MOST_WORKERS = 4
 
 
 def keep_freed_memory() -> None:

@@ -23,7 +23,7 @@ from desmatch.runs import (
 )
 from desmatch.train.augment import closed_rows
 from desmatch.train.finetune import finetune
-from desmatch.train.machine import set_threads
+from desmatch.train.machine import use_machine
 from desmatch.train.pretrain import (
     joint_labels,
     joint_rows,
@@ -157,7 +157,7 @@ def _train_round(
 def _assess(number: int, folder: Path, prepared: Prepared, recipe: Recipe, *, fold: int) -> Round:
     """Measure a round's model on the held-out rows."""
     validation = validation_rows(prepared, fold)
-    set_threads(recipe.machine)
+    use_machine(recipe.machine)
     logits = score_pairs(load_model(folder), validation.pairs)
     figures: dict[str, Any] = {"round": number}
     if number:
@@ -195,7 +195,7 @@ def _joint_round(
 ) -> None:
     seed_everything(recipe.seed)
     model = load_model(start)
-    set_threads(recipe.machine)
+    use_machine(recipe.machine)
     labels, figures = _round_labels(model, prepared, recipe, fold=fold)
     closed = closed_rows(prepared, recipe, fold=fold)
     rows = joint_rows(prepared, labels).joined(closed)

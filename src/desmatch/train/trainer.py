@@ -31,7 +31,7 @@ from desmatch.prepare import FIGURES, Prepared
 from desmatch.runs import StageFolder, atomic_write, write_json
 from desmatch.train.adversarial import build_attack
 from desmatch.train.averaging import WeightAverage
-from desmatch.train.machine import keep_freed_memory, set_threads, uses_bf16
+from desmatch.train.machine import keep_freed_memory, loader_workers, use_machine, uses_bf16
 from desmatch.train.optimizers import build_optimizer, build_scheduler
 from desmatch.train.processes import is_main_process, num_processes, wait_for_everyone
 from desmatch.train.progress import ProgressBar
@@ -196,7 +196,7 @@ def train_stage(
         stage.begin()
     wait_for_everyone()
     folder = stage.work
-    set_threads(recipe.machine)
+    use_machine(recipe.machine)
     keep_freed_memory()
     if recipe.machine.dropout == "auto" and not torch.cuda.is_available():
         use_bank_dropout(model)
@@ -292,7 +292,9 @@ def _training_arguments(
         seed=batches.seed,
         bf16=uses_bf16(recipe.machine),
         use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=False,
+        dataloader_num_workers=loader_workers(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        logging_nan_inf_filter=False,  # it would wait for a GPU at every step; validations look
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to=[name for name in recipe.tracking.trackers if name != "tensorboard"],
