@@ -166,7 +166,8 @@ def _split_fields(content: bytes) -> Fields:
     digit = data[separators[third] - 1] - np.uint8(ZERO)  # wraps around below "0"
     is_digit = (np.diff(offsets)[third] == 1) & (digit <= 1)
     has_label = last - first == 2
-    label = np.where(has_label, np.where(is_digit, digit, BAD_LABEL), NO_LABEL).astype(np.int8)
+    given = np.where(is_digit, digit.astype(np.int8), BAD_LABEL)
+    label = np.where(has_label, given, NO_LABEL).astype(np.int8)
     return Fields(texts, first, last - first + 1, label)
 
 
