@@ -20,7 +20,7 @@ from desmatch.model.batch import UNLABELED
 from desmatch.predict import predict_texts
 from desmatch.prepare import FIGURES, ROLES, column, touches_fold, training_mask
 from desmatch.runs import write_json
-from desmatch.train.machine import use_machine
+from desmatch.train.machine import use_machine, uses_bf16
 from desmatch.train.trainer import LABELS
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def write_soft_labels(run: Run, folder: Path) -> None:
     for teacher in run.teachers.values():
         _require_same_folds(run, teacher)
     models = [teacher.last_model for teacher in run.teachers.values()]
-    probs = {role: teacher_probs(prepared, role, models) for role in ROLES}
+    in_bf16 = uses_bf16(run.recipe.machine)
+    probs = {role: teacher_probs(prepared, role, models, in_bf16=in_bf16) for role in ROLES}
     gold, may_train = prepared.train_column("label"), training_mask(prepared, fold)
     mixed = (1 - weight) * gold + weight * probs["train"]
     labels = {"train": np.where(may_train, mixed, UNLABELED).astype(np.float32)}
@@ -118,10 +119,18 @@ def _require_same_folds(run: Run, teacher: Run) -> None:
         )
 
 
-def teacher_probs(prepared: Prepared, role: str, models: list[Path]) -> NDArray[np.float64]:
-    """Return (B,), the mean of the models' probabilities of label 1, each by its vocabulary."""
+def teacher_probs(
+    prepared: Prepared, role: str, models: list[Path], *, in_bf16: bool = False
+) -> NDArray[np.float64]:
+    """Return (B,), the mean of the models' probabilities of label 1, each by its vocabulary.
+
+    In bfloat16 they are as good a lesson, several times as fast.
+    """
     a, b = (column(prepared.rows[role], side) for side in ("a", "b"))
     if not len(a):
         return np.empty(0)
-    scores = [predict_texts([model], a, b, progress=f"teaching {role}").scores for model in models]
+    bar = f"teaching {role}"
+    scores = [
+        predict_texts([model], a, b, progress=bar, in_bf16=in_bf16).scores for model in models
+    ]
     return np.asarray(np.mean(scores, axis=0))

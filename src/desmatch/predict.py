@@ -291,6 +291,7 @@ def predict_texts(
     *,
     shift: NDArray[np.float64] | float = 0.0,
     progress: str | None = None,
+    in_bf16: bool = False,
 ) -> Predictions:
     """Return what the models of a run say of any pairs; they are loaded one by one.
 
@@ -300,12 +301,16 @@ def predict_texts(
         b: (B,), the second texts.
         shift: (B,), added to the logits of each model.
         progress: Name of the progress bar, or none.
+        in_bf16: Matrix products in bfloat16.
 
     Raises:
         UserError: A model cannot be read.
     """
     pairs = Vocabulary.load(model_folders[0]).encode(a, b)
-    logits = (score_pairs(load_model(folder), pairs, progress=progress) for folder in model_folders)
+    logits = (
+        score_pairs(load_model(folder), pairs, progress=progress, in_bf16=in_bf16)
+        for folder in model_folders
+    )
     return mean_predictions([shifted(each, shift) for each in logits])
 
 
