@@ -15,6 +15,7 @@ from desmatch.distill import require_teacher, teacher_probs
 from desmatch.errors import UserError
 from desmatch.model.batch import UNLABELED
 from desmatch.model.checkpoints import load_model
+from desmatch.pipeline import execute_fold
 from desmatch.prepare import ROLES, touches_fold, training_mask
 from desmatch.recipe_file import load_recipe, recipe_path
 from desmatch.runs import read_json
@@ -102,6 +103,13 @@ def test_a_soft_label_is_the_mean_of_the_models_that_did_without_the_fold(studen
     for role in ("test", "unlabeled"):
         is_heard = labels[role] != UNLABELED
         np.testing.assert_allclose(labels[role][is_heard], probs[role][is_heard], rtol=1e-6)
+
+
+def test_a_fold_alone_hears_its_teacher_too(student, tmp_path):
+    run = dataclasses.replace(load_run(student[0]), folder=tmp_path / "alone")
+    model = execute_fold(run, 0)
+    weights = [each / "model.safetensors" for each in (model, student[0] / "fold-0" / "finetuned")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_nothing_is_taught_of_rows_that_are_held_out(student):

@@ -184,7 +184,8 @@ def execute_fold(run: Run, fold: int) -> Path:
 
     require_trackers(run.recipe.tracking)
     model = run.of_fold(fold).last_model
-    makes = [stage for stage in STAGES if stage.name == "prepare" or stage.is_parallel]
+    makes = [each for each in STAGES if each.name == "prepare" or each.is_parallel
+             or each.is_per_fold]  # fmt: skip
     _do(run, [(part, stage) for part, stage in steps(run) if stage in makes
               and (not stage.is_per_fold or part.held_out == fold)])  # fmt: skip
     return model
