@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -161,13 +162,17 @@ class Vocabulary:
         return EncodedPairs(self._token_ids(texts, dictionary), texts.offsets)
 
     def _token_ids(self, texts: RaggedArray, dictionary: pa.Array) -> NDArray[np.int32]:
-        known = pc.index_in(dictionary, value_set=pa.array(self.ids, dictionary.type))
-        rank = pc.fill_null(known, -1).to_numpy(zero_copy_only=False)
-        rows = np.where(rank >= 0, rank + self.first_id, int(Special.UNK)).astype(np.int32)
-        ids = rows[texts.values]
+        rows, unknown = self._rows, int(Special.UNK)
+        distinct = (rows.get(raw_id, unknown) for raw_id in dictionary.to_pylist())
+        ids = np.fromiter(distinct, np.int32, len(dictionary))[texts.values]
         if self.config.rare == "placeholder":
             _put_placeholders(ids, texts, self.config.num_placeholders)
         return ids
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """Raw id to token id: for one pair a service asks it a dozen times and no more."""
+        return {raw_id: row for row, raw_id in enumerate(self.ids, start=self.first_id)}
 
     def oov_share(self, a: Any, b: Any) -> float:  # noqa: ANN401 - any Arrow or list of texts
         """Return the share of ids in these texts that are rare or unknown."""

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from desmatch.model.dropout import Dropout
 from desmatch.model.layers import Linear
-from desmatch.model.positions import TurnedHeads, distance_buckets, distance_table, rotation
+from desmatch.model.positions import (
+    TurnedHeads,
+    distance_buckets,
+    distance_table,
+    rotation,
+    turned_heads,
+)
 
 if TYPE_CHECKING:
     from desmatch.model.configuration import MatchConfig
@@ -118,6 +124,8 @@ class RotaryAttention(Attention):
     def heads(self, x: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value, (R, H, W, d) each; the turn divides by the root of d."""
         shape = (layout.num_rows, layout.width, 3, self.num_heads, self.head_size)
+        if torch.compiler.is_exporting():
+            return turned_heads(self.qkv(x), shape, *layout.places)
         query, key, value = TurnedHeads.apply(self.qkv(x).view(shape), *layout.places)
         return query, key, value
 

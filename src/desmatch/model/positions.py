@@ -75,6 +75,31 @@ class TurnedHeads(torch.autograd.Function):
         return grad, None, None
 
 
+def turned_heads(
+    qkv: Tensor, shape: tuple[int, int, int, int, int], cos: Tensor, sin: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what `TurnedHeads` does as few plain operations, for a graph that leaves torch.
+
+    Args:
+        qkv: (N, 3 * H * d).
+        shape: (R, W, 3, H, d).
+        cos: (R, 1, W, d / 2).
+        sin: (R, 1, W, d / 2).
+    """
+    num_rows, width, _, num_heads, head_size = shape
+    query, key, value = (
+        part.view(num_rows, width, num_heads, head_size).transpose(1, 2)
+        for part in qkv.chunk(3, dim=-1)
+    )
+    cos, sin = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+
+    def turned(x: Tensor) -> Tensor:
+        first, second = x.chunk(2, dim=-1)
+        return x * cos + torch.cat([second, first], dim=-1) * sin
+
+    return turned(query), turned(key), value
+
+
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, *, out: Tensor) -> None:
     first, second = x.chunk(2, dim=-1)
     left, right = out.chunk(2, dim=-1)

@@ -1,0 +1,259 @@
+"""The service: routes, limits, and what becomes of a bad request."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from scipy.special import expit
+
+from desmatch.serve.batching import Batcher, BusyError
+from desmatch.serve.contracts import (
+    BadRequestError,
+    Limits,
+    MatchRequest,
+    MatchResponse,
+    Problem,
+    gaiic_answer,
+    read_gaiic,
+    read_match,
+)
+from desmatch.serve.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from desmatch.ensemble.predictions import Predictions
+    from desmatch.serve.session import ServedModel
+
+Contract = Literal["v1", "gaiic"]
+
+MOST_PAIRS_A_CALL = 64
+"""Of requests that came at once."""
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text}
+    for status, text in (
+        (400, "The request cannot be read"),
+        (408, "The body did not come in time"),
+        (413, "The body is too large"),
+        (422, "The JSON is not what is asked for"),
+        (503, "Too many wait, or the service is about to stop"),
+    )
+}
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": MatchRequest.model_json_schema(
+            ref_template="#/components/schemas/{model}")}},
+    }
+}  # fmt: skip
+
+
+class HttpError(Exception):
+    """A request that gets a status of 4xx or 503 and a reason."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
+class Service:
+    """A model with what stands around it: batches, limits, metrics, readiness."""
+
+    def __init__(self, model: ServedModel, limits: Limits) -> None:
+        self.model, self.limits, self.telemetry = model, limits, Telemetry()
+        self.batcher = Batcher(
+            model.score,
+            most_pairs=MOST_PAIRS_A_CALL,
+            most_waiting=limits.waiting_pairs,
+            on_batch=self.telemetry.batch.observe,
+        )
+        self.telemetry.waiting.set_function(lambda: self.batcher.num_waiting)
+        self.is_ready = False
+
+    async def score(self, pairs: list[tuple[str, str]]) -> Predictions:
+        """Score pairs, and count them."""
+        said = await self.batcher.score(pairs)
+        self.telemetry.pairs.inc(len(pairs))
+        self.telemetry.unknown_ids.inc(sum(map(self.count_unknown, pairs)))
+        return said
+
+    def count_unknown(self, pair: tuple[str, str]) -> int:
+        """Return how many ids of a pair training has not seen."""
+        return self.model.count_unknown(pair)
+
+    async def body(self, request: Request) -> bytes:
+        """Read a body within the limits.
+
+        Raises:
+            HttpError: It is too large, or too slow.
+        """
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                return await self._body(request)
+        except TimeoutError:
+            raise HttpError(
+                408, f"the body took over {self.limits.body_seconds:g} s; send it at once"
+            ) from None
+
+    async def _body(self, request: Request) -> bytes:
+        parts, size = [], 0
+        async for part in request.stream():
+            size += len(part)
+            if size > self.limits.body_bytes:
+                raise HttpError(413, f"a body over {self.limits.body_bytes} bytes; send less a call")
+            parts.append(part)
+        return b"".join(parts)
+
+
+def build_app(
+    model: ServedModel,
+    *,
+    contract: Contract = "v1",
+    limits: Limits | None = None,
+    on_exit: Callable[[], None] | None = None,
+) -> FastAPI:
+    """Return the service of a model.
+
+    Args:
+        model: Loaded.
+        contract: gaiic adds the contest's route to our own.
+        limits: Of a call; none: the usual ones.
+        on_exit: What the contest's body `exit` does; none: it is a bad request like any other.
+    """
+    service = Service(model, limits or Limits())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        await service.batcher.score([("1", "1")])  # the first call of a graph is a slow one
+        service.is_ready = True
+        yield
+        await service.batcher.close()
+
+    app = FastAPI(
+        title="desmatch", summary="Do two desensitised texts mean the same?", lifespan=lifespan
+    )
+    app.state.service = service
+    _add_probes(app, service)
+    _add_match(app, service)
+    if contract == "gaiic":
+        _add_gaiic(app, service, on_exit)
+    app.add_exception_handler(HttpError, _refuse)
+    app.middleware("http")(_watch(service))
+    return app
+
+
+def _add_probes(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", summary="Whether the process lives")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", summary="Whether it takes requests", responses={503: PROBLEMS[503]})
+    async def readyz() -> dict[str, str]:
+        if not service.is_ready:
+            raise HttpError(503, "not ready, or about to stop")
+        return {"status": "ready"}
+
+    @app.get("/metrics", summary="For Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        return Response(service.telemetry.text(), media_type=METRICS_TYPE)
+
+
+def _add_match(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/v1/match",
+        summary="Score one pair or many",
+        response_model=MatchResponse,
+        responses=PROBLEMS,
+        openapi_extra=BODY,
+    )
+    async def match(request: Request) -> Response:
+        pairs = _read(read_match, await service.body(request), service.limits)
+        said = await _scored(service, pairs)
+        columns = zip(said.scores, expit(said.forward), expit(said.backward), pairs, strict=True)
+        results = [
+            {
+                "score": float(score),
+                "score_forward": float(forward),
+                "score_backward": float(backward),
+                "unknown_ids": service.count_unknown(pair),
+            }
+            for score, forward, backward, pair in columns
+        ]
+        return JSONResponse({"results": results})
+
+
+def _add_gaiic(app: FastAPI, service: Service, on_exit: Callable[[], None] | None) -> None:
+    @app.get("/tccapi", summary="The contest's probe", response_class=Response)
+    async def probe() -> Response:
+        return Response()
+
+    @app.post("/tccapi", summary="The contest's request", responses=PROBLEMS)
+    async def tccapi(request: Request) -> Response:
+        body = await service.body(request)
+        if body == b"exit" and on_exit is not None:
+            on_exit()
+            return Response()
+        rows = _read(read_gaiic, body, service.limits)
+        asked = [row.pair for row in rows if row.pair is not None]
+        scores = iter((await _scored(service, asked)).scores.tolist()) if asked else iter(())
+        return JSONResponse(
+            gaiic_answer(rows, [None if row.pair is None else next(scores) for row in rows])
+        )
+
+
+def _read(
+    reader: Callable[[bytes, Limits], list[Any]], body: bytes, limits: Limits
+) -> list[Any]:
+    """Read a body, or say what is wrong with it."""
+    try:
+        return reader(body, limits)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise HttpError(422, f"{place}: {first['msg']}" if place else first["msg"]) from None
+    except BadRequestError as error:
+        raise HttpError(400, str(error)) from None
+
+
+async def _scored(service: Service, pairs: list[tuple[str, str]]) -> Predictions:
+    try:
+        return await service.score(pairs)
+    except BusyError:
+        raise HttpError(503, "too many pairs wait; come back in a second") from None
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, HttpError)
+    headers = {"Retry-After": "1"} if error.status == 503 else {}
+    if error.status in (408, 413):
+        headers["Connection"] = "close"  # the rest of the body is not waited for
+    return JSONResponse({"detail": error.detail}, error.status, headers)
+
+
+def _watch(
+    service: Service,
+) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
+    """Return the middleware that counts requests and their seconds by route."""
+
+    async def watch(
+        request: Request, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        started = time.perf_counter()
+        response = await answer(request)
+        route = request.scope.get("route")
+        name = getattr(route, "path", "other")
+        service.telemetry.seconds.labels(name).observe(time.perf_counter() - started)
+        service.telemetry.requests.labels(name, str(response.status_code)).inc()
+        return response
+
+    return watch

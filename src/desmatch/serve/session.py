@@ -1,0 +1,204 @@
+"""Exported models on ONNX Runtime: from texts to scores, without torch.
+
+Shapes: B pairs, L tokens, F models of one vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+from scipy.special import expit
+
+from desmatch.data.batches import assemble
+from desmatch.data.vocabulary import Vocabulary, positions_within
+from desmatch.ensemble.predictions import Predictions, combine_predictions
+from desmatch.ensemble.rules import rule_from_json
+from desmatch.errors import UserError
+from desmatch.runs import read_json
+from desmatch.schema import Special
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from desmatch.data.vocabulary import EncodedPairs
+    from desmatch.ensemble.combine import Fitted
+
+MANIFEST = "serving.json"
+
+
+@dataclass(frozen=True)
+class SavedMember:
+    """What the manifest says of the models of one vocabulary.
+
+    Attributes:
+        graphs: Files in the member's folder.
+        num_models: F, in all of them together.
+    """
+
+    graphs: tuple[str, ...]
+    num_models: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the manifest has it."""
+        return asdict(self)
+
+
+class MemberSession:
+    """The models of one vocabulary.
+
+    Args:
+        sessions: One for each graph.
+        vocabulary: Of all of them.
+    """
+
+    def __init__(
+        self, sessions: Sequence[onnxruntime.InferenceSession], vocabulary: Vocabulary
+    ) -> None:
+        self.sessions, self.vocabulary = tuple(sessions), vocabulary
+
+    @classmethod
+    def load(cls, folder: Path, saved: SavedMember, *, num_threads: int = 0) -> MemberSession:
+        """Open the graphs of a member.
+
+        Args:
+            folder: Of the member.
+            saved: From the manifest.
+            num_threads: Of one product; 0: one a core.
+
+        Raises:
+            UserError: A graph or the vocabulary cannot be read.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False  # lengths differ from call to call
+        paths = [folder / name for name in saved.graphs]
+        return cls([_open(path, options) for path in paths], Vocabulary.load(folder))
+
+    def logits(self, pairs: EncodedPairs) -> NDArray[np.float64]:
+        """Return (2, F, B): both orders in one call, log p(yes) - log p(no)."""
+        count = pairs.num_pairs
+        rows = np.tile(np.arange(count), 2)
+        inputs = padded_rows(pairs, rows, np.repeat([False, True], count))
+        each = [session.run(None, inputs)[0] for session in self.sessions]  # (2B, F') each
+        logits = np.concatenate(each, axis=1).astype(np.float64)
+        return logits.reshape(2, count, -1).transpose(0, 2, 1)
+
+    def forward_logits(self, pairs: EncodedPairs) -> NDArray[np.float64]:
+        """Return (F, B): `a` before `b` alone."""
+        count = pairs.num_pairs
+        inputs = padded_rows(pairs, np.arange(count), np.zeros(count, np.bool_))
+        each = [session.run(None, inputs)[0] for session in self.sessions]
+        return np.concatenate(each, axis=1).astype(np.float64).T
+
+    def score(self, pairs: EncodedPairs, *, both_orders: bool = True) -> Predictions:
+        """Return the mean over models and orders, as a run's predictions have it."""
+        if both_orders:
+            logits = self.logits(pairs)
+            forward, backward = logits.mean(axis=1)
+            return Predictions(forward, backward, expit(logits).mean(axis=(0, 1)))
+        alone = self.forward_logits(pairs)
+        mean = alone.mean(axis=0)
+        return Predictions(mean, mean, expit(alone).mean(axis=0))
+
+
+def padded_rows(
+    pairs: EncodedPairs, rows: NDArray[np.int64], swapped: NDArray[np.bool_]
+) -> dict[str, NDArray[np.int64]]:
+    """Return a graph's inputs: one pair a row, padded to the longest.
+
+    Args:
+        pairs: All pairs.
+        rows: (B,), which of them.
+        swapped: (B,), whether the second text comes first.
+    """
+    flat = assemble(pairs, rows, swapped)
+    shape = (len(rows), int(flat.lengths.max(initial=1)))
+    cells = np.repeat(np.arange(len(rows)) * shape[1], flat.lengths) + positions_within(
+        flat.lengths
+    )
+    ids, mask = np.full(shape, int(Special.PAD), np.int64), np.zeros(shape, np.int64)
+    ids.reshape(-1)[cells] = flat.ids
+    mask.reshape(-1)[cells] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _open(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    if not path.is_file():
+        raise UserError(f"{path}: no such graph; give the export again")
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: not a graph that can be run ({error}); export again") from None
+
+
+class ServedModel:
+    """An exported run.
+
+    Args:
+        members: By name, in the order that the rule was fitted in.
+        rule: Of an ensemble; none of a run that is none.
+        both_orders: Whether a score is the mean of both orders of a pair, as in a submission.
+    """
+
+    def __init__(
+        self,
+        members: Mapping[str, MemberSession],
+        rule: Fitted | None,
+        *,
+        both_orders: bool = True,
+    ) -> None:
+        self.members, self.rule, self.both_orders = dict(members), rule, both_orders
+        self.known = frozenset().union(*(each.vocabulary.ids for each in members.values()))
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, num_threads: int = 0, both_orders: bool = True
+    ) -> ServedModel:
+        """Open what `desmatch export --to onnx` wrote.
+
+        Raises:
+            UserError: The folder is none such, or a part of it is missing.
+        """
+        if not (folder / MANIFEST).is_file():
+            raise UserError(
+                f"{folder}: no exported model (needs {MANIFEST}); make one with "
+                "`desmatch export RUN --to onnx --out FOLDER`"
+            )
+        manifest = read_json(folder / MANIFEST)
+        members = {
+            name: MemberSession.load(
+                folder / name,
+                SavedMember(tuple(saved["graphs"]), saved["num_models"]),
+                num_threads=num_threads,
+            )
+            for name, saved in manifest["members"].items()
+        }
+        kept = manifest["rule"]
+        rule = None if kept is None else rule_from_json(kept, run=str(folder))
+        return cls(members, rule, both_orders=both_orders)
+
+    def score(self, a: Sequence[str], b: Sequence[str]) -> Predictions:
+        """Return what the models say of pairs.
+
+        Args:
+            a: (B,), ids separated by single spaces, at least one each.
+            b: (B,), the second texts.
+        """
+        said = [
+            member.score(member.vocabulary.encode(a, b), both_orders=self.both_orders)
+            for member in self.members.values()
+        ]
+        return said[0] if self.rule is None else combine_predictions(self.rule, said)
+
+    def count_unknown(self, texts: Sequence[str]) -> int:
+        """Return how many ids of texts no member's vocabulary knows."""
+        return sum(raw_id not in self.known for text in texts for raw_id in text.split(" "))
