@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"desmatch {known.verb}: error: {_os_reason(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command with --resume goes on", file=sys.stderr)
+        goes_on = "; the same command with --resume goes on" if "resume" in known else ""
+        print(f"\ninterrupted{goes_on}", file=sys.stderr)
         return INTERRUPTED
     return 0
 
@@ -247,6 +248,38 @@ def _diagnose(options: argparse.Namespace) -> None:
     print(f"wrote {run.folder / DIAGNOSIS}")
 
 
+def _referee(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from desmatch.console import describe_verdict
+    from desmatch.data.read import column, read_pairs
+    from desmatch.runs import write_json
+    from desmatch.serve.referee import Rules, referee
+    from desmatch.submit import write_scores
+
+    for path in filter(None, (options.out, options.json)):
+        if path.is_dir():  # said before a quarter of an hour is spent
+            raise UserError(f"{path}: expected a file to write, got a folder; name a file in it")
+    rules = Rules(
+        contract=options.contract,
+        seconds=60 * options.minutes,
+        limit_ms=options.limit_ms,
+        timeout_seconds=options.timeout,
+        wait_seconds=options.wait,
+    )
+    rows = read_pairs([options.test], labels="optional").rows
+    a, b = (column(rows, name).slice(0, options.rows).to_pylist() for name in "ab")
+    verdict = referee(options.url, list(zip(a, b, strict=True)), rules, progress="referee")
+    figures = asdict(verdict.figures)
+    print(describe_verdict(figures))
+    if options.json is not None:
+        write_json(options.json, figures)
+    if verdict.figures.failed == verdict.figures.sent:
+        raise UserError(f"{options.url}: no row has a score, so {options.out} is not written")
+    write_scores(options.out, verdict.scores)
+    print(f"wrote {len(verdict.scores)} scores to {options.out}")
+
+
 def _runs(options: argparse.Namespace) -> None:
     from desmatch.console import describe_runs
     from desmatch.ledger import read_runs
@@ -283,6 +316,7 @@ ACTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "submit": _submit,
     "report": _report,
     "diagnose": _diagnose,
+    "referee": _referee,
     "runs": _runs,
 }
 """A verb to what does its work."""

@@ -121,6 +121,20 @@ def _standing_lines(validation: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def describe_verdict(figures: Mapping[str, Any]) -> str:
+    """Return how a server did under a referee, a line for each kind of failure."""
+    return "\n".join([
+        f"{figures['sent']} of {figures['rows']} pairs sent in {figures['seconds']:.1f} s, "
+        f"{figures['pairs_per_second']:.1f} a second; {figures['failed']} failed, "
+        f"{figures['not_reached']} not reached",
+        f"milliseconds a pair: p50 {figures['p50_ms']:.1f}, p90 {figures['p90_ms']:.1f}, "
+        f"p99 {figures['p99_ms']:.1f}, max {figures['max_ms']:.1f}; "
+        f"{figures['share_over_limit']:.2%} over {figures['limit_ms']:g}",
+        *(f"  failed: {each['reason']}, rows: {each['rows']}, the first: {each['first_row']}"
+          for each in figures["failures"]),
+    ])  # fmt: skip
+
+
 def describe_runs(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return a table of runs, a line each."""
     width, recipe_width = (
