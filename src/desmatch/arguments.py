@@ -47,7 +47,7 @@ def _add_data_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_recipe(tune, out="folder of the study")
     tune.add_argument("--space", type=Path, metavar="FILE",
                       help="YAML: keys of the recipe and their ranges (of finetune)")  # fmt: skip
-    tune.add_argument("--minutes", type=_minutes, metavar="N",
+    tune.add_argument("--minutes", type=_above_zero, metavar="N",
                       help="begin no fold after these minutes, counted over the study")  # fmt: skip
     tune.add_argument("--trials", type=_positive, metavar="N",
                       help="begin no trial after this many, counted over the study")  # fmt: skip
@@ -94,8 +94,21 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
 
     export = verbs.add_parser("export", help="write the trained model for other tools")
     export.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    export.add_argument("--to", choices=["hf"], default="hf",
-                        help="hf: a folder that transformers loads by itself")  # fmt: skip
+    export.add_argument(
+        "--to",
+        choices=["hf", "onnx", "torch"],
+        default="hf",
+        help="hf: a folder that transformers loads by itself; onnx: all models of "
+        "the run, for `desmatch serve`; torch: a program of torch.export",
+    )
+    export.add_argument("--precision", choices=["fp32", "fp16", "int8"], default="fp32",
+                        help="with onnx: of the weights; int8 is the fastest on a CPU")  # fmt: skip
+    export.add_argument(
+        "--graphs",
+        choices=["several", "one"],
+        default="several",
+        help="with onnx: a graph for each model, or one for all of a vocabulary",
+    )
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     _add_which_model(export)
 
@@ -122,10 +135,74 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
                           help="joint batches whose gradients are averaged (8)")  # fmt: skip
     _add_which_model(diagnose)
 
+    _add_serve(verbs)
+    _add_referee(verbs)
+
     runs = verbs.add_parser("runs", help="list runs with their figures, the best first")
     runs.add_argument("folder", type=Path, metavar="FOLDER", nargs="?", default=Path("runs"),
                       help="folder that the runs lie in (runs)")  # fmt: skip
     runs.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def _add_serve(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    serve = verbs.add_parser("serve", help="answer over HTTP whether pairs match")
+    serve.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="what `desmatch export --to onnx` wrote, or a finished run",
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8080, help="port (8080); 0: any free one")
+    serve.add_argument("--contract", choices=["v1", "gaiic"], default="v1",
+                       help="gaiic adds the route of GAIIC 2021 track 3, round 2")  # fmt: skip
+    serve.add_argument(
+        "--orders",
+        choices=["both", "one"],
+        default="both",
+        help="score both orders of a pair, or the given one alone, faster",
+    )
+    serve.add_argument("--threads", type=int, default=0, metavar="N",
+                       help="of one product of matrices; 0: one a core")  # fmt: skip
+    serve.add_argument(
+        "--allow-exit",
+        action="store_true",
+        help="let anybody stop the service by the contest's body `exit`",
+    )
+    serve.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="from SIGTERM, when /readyz fails, to the closing of the port (1)",
+    )
+    serve.add_argument("--max-body", type=_positive, default=1 << 20, metavar="BYTES",
+                       help="of a request (1048576)")  # fmt: skip
+    serve.add_argument("--max-pairs", type=_positive, default=1000, metavar="N",
+                       help="of a request (1000)")  # fmt: skip
+    serve.add_argument("--max-ids", type=_positive, default=1000, metavar="N",
+                       help="of a text (1000)")  # fmt: skip
+
+
+def _add_referee(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    referee = verbs.add_parser("referee", help="send a test to a server as the contest does")
+    referee.add_argument("--url", required=True, metavar="URL", help="http://host:port")
+    referee.add_argument("--test", type=Path, required=True, metavar="FILE", help="pairs to send")
+    referee.add_argument("--out", type=Path, required=True, metavar="FILE",
+                         help="scores to write, one a line; 0 where there is none")  # fmt: skip
+    referee.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    referee.add_argument("--contract", choices=["gaiic", "v1"], default="gaiic",
+                         help="gaiic: POST /tccapi (the default); v1: POST /v1/match")  # fmt: skip
+    referee.add_argument("--minutes", type=_above_zero, default=15.0, metavar="N",
+                         help="for all pairs; rows not reached get 0 (15)")  # fmt: skip
+    referee.add_argument("--limit-ms", type=_above_zero, default=18.0, metavar="N",
+                         help="count the answers that take longer (18)")  # fmt: skip
+    referee.add_argument("--timeout", type=_above_zero, default=10.0, metavar="SECONDS",
+                         help="an answer that takes longer has failed (10)")  # fmt: skip
+    referee.add_argument("--wait", type=_above_zero, default=60.0, metavar="SECONDS",
+                         help="for the server to be ready, off the clock (60)")  # fmt: skip
+    referee.add_argument("--rows", type=_positive, metavar="N",
+                         help="send and write the first N rows alone")  # fmt: skip
 
 
 def _add_which_model(parser: argparse.ArgumentParser) -> None:
@@ -182,7 +259,7 @@ def _positive(word: str) -> int:
     return int(word)
 
 
-def _minutes(word: str) -> float:
+def _above_zero(word: str) -> float:
     if not 0 < float(word) < float("inf"):
         raise argparse.ArgumentTypeError(f"expected more than 0, got {word}")
     return float(word)

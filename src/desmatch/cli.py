@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime's is on by default
     is_first = os.environ.get("RANK", "0") == "0"  # of several processes this one speaks
     try:
         with (
@@ -58,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"desmatch {known.verb}: error: {_os_reason(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command with --resume goes on", file=sys.stderr)
+        goes_on = "; the same command with --resume goes on" if "resume" in known else ""
+        print(f"\ninterrupted{goes_on}", file=sys.stderr)
         return INTERRUPTED
     return 0
 
@@ -183,12 +185,52 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from desmatch.export import export_hugging_face
+    from desmatch.export import export_hugging_face, export_onnx, export_torch
     from desmatch.stages import load_run
 
-    run = load_run(options.run).of_member(options.member).of_fold(options.fold)
-    name = export_hugging_face(run.last_model, options.out)
+    run = load_run(options.run)
+    if options.to == "onnx":
+        from desmatch.console import describe_export
+
+        run = run if options.member is None else run.of_member(options.member)
+        if options.fold is not None:
+            run = run.of_fold(options.fold)
+        manifest = export_onnx(run, options.out, precision=options.precision, graphs=options.graphs)
+        print(describe_export(options.out, manifest))
+        return
+    write = {"hf": export_hugging_face, "torch": export_torch}[options.to]
+    name = write(run.of_member(options.member).of_fold(options.fold).last_model, options.out)
     print(f"wrote {options.out}, a {name}")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from desmatch.serve.contracts import Limits
+    from desmatch.serve.server import Place, serve
+    from desmatch.serve.session import ServedModel
+
+    folder, is_both = _exported(options.model), options.orders == "both"
+    model = ServedModel.load(folder, num_threads=options.threads, both_orders=is_both)
+    place = Place(
+        host=options.host,
+        port=options.port,
+        contract=options.contract,
+        allow_exit=options.allow_exit,
+        drain_seconds=options.drain_seconds,
+    )
+    limits = Limits(
+        body_bytes=options.max_body, pairs_per_call=options.max_pairs, ids_per_text=options.max_ids
+    )
+    serve(model, place, limits)
+
+
+def _exported(folder: Path) -> Path:
+    """Return the folder itself if it was exported, else where the run it is of is exported to."""
+    if not (folder / "recipe.yaml").is_file():
+        return folder
+    from desmatch.export import exported
+    from desmatch.stages import load_run
+
+    return exported(load_run(folder, say=print))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -247,6 +289,38 @@ def _diagnose(options: argparse.Namespace) -> None:
     print(f"wrote {run.folder / DIAGNOSIS}")
 
 
+def _referee(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from desmatch.console import describe_verdict
+    from desmatch.data.read import column, read_pairs
+    from desmatch.runs import write_json
+    from desmatch.serve.referee import Rules, referee
+    from desmatch.submit import write_scores
+
+    for path in filter(None, (options.out, options.json)):
+        if path.is_dir():  # said before a quarter of an hour is spent
+            raise UserError(f"{path}: expected a file to write, got a folder; name a file in it")
+    rules = Rules(
+        contract=options.contract,
+        seconds=60 * options.minutes,
+        limit_ms=options.limit_ms,
+        timeout_seconds=options.timeout,
+        wait_seconds=options.wait,
+    )
+    rows = read_pairs([options.test], labels="optional").rows
+    a, b = (column(rows, name).slice(0, options.rows).to_pylist() for name in "ab")
+    verdict = referee(options.url, list(zip(a, b, strict=True)), rules, progress="referee")
+    figures = asdict(verdict.figures)
+    print(describe_verdict(figures))
+    if options.json is not None:
+        write_json(options.json, figures)
+    if verdict.figures.failed == verdict.figures.sent:
+        raise UserError(f"{options.url}: no row has a score, so {options.out} is not written")
+    write_scores(options.out, verdict.scores)
+    print(f"wrote {len(verdict.scores)} scores to {options.out}")
+
+
 def _runs(options: argparse.Namespace) -> None:
     from desmatch.console import describe_runs
     from desmatch.ledger import read_runs
@@ -283,6 +357,8 @@ ACTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "submit": _submit,
     "report": _report,
     "diagnose": _diagnose,
+    "serve": _serve,
+    "referee": _referee,
     "runs": _runs,
 }
 """A verb to what does its work."""

@@ -121,6 +121,20 @@ def _standing_lines(validation: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def describe_verdict(figures: Mapping[str, Any]) -> str:
+    """Return how a server did under a referee, a line for each kind of failure."""
+    return "\n".join([
+        f"{figures['sent']} of {figures['rows']} pairs sent in {figures['seconds']:.1f} s, "
+        f"{figures['pairs_per_second']:.1f} a second; {figures['failed']} failed, "
+        f"{figures['not_reached']} not reached",
+        f"milliseconds a pair: p50 {figures['p50_ms']:.1f}, p90 {figures['p90_ms']:.1f}, "
+        f"p99 {figures['p99_ms']:.1f}, max {figures['max_ms']:.1f}; "
+        f"{figures['share_over_limit']:.2%} over {figures['limit_ms']:g}",
+        *(f"  failed: {each['reason']}, rows: {each['rows']}, the first: {each['first_row']}"
+          for each in figures["failures"]),
+    ])  # fmt: skip
+
+
 def describe_runs(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return a table of runs, a line each."""
     width, recipe_width = (
@@ -175,6 +189,20 @@ def describe_tuning(folder: Path, figures: Mapping[str, Any]) -> str:
     told = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
     lines.append(f"importance: {told or figures['importance']['note']}")
     return "\n".join([*lines, f"report: {folder / 'report.html'}"])
+
+
+def describe_export(folder: Path, manifest: Mapping[str, Any]) -> str:
+    """Return what was exported, and how far it is from the run."""
+    lines = [f"wrote {folder}, {manifest['precision']}; serve it with `desmatch serve {folder}`"]
+    for name, parity in manifest["parity"].items():
+        lines.append(
+            f"  {name}: on {parity['rows']} held-out rows probabilities differ by "
+            f"{parity['largest_difference_of_probability']:.2g} at most, AUC "
+            f"{parity['roc_auc']:.4f} ({parity['difference_of_roc_auc']:+.5f})"
+        )
+    if manifest["closure"]:
+        lines.append("  what follows from labelled pairs is not part of it: pairs stand alone")
+    return "\n".join(lines)
 
 
 def describe_diagnosis(figures: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ Shapes: B pairs, F models of one vocabulary.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +22,7 @@ from desmatch.members import COMBINATION, load_rule
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.checkpoints import load_model
 from desmatch.model.convert import to_hugging_face
-from desmatch.model.graph import write_graphs, write_one_graph
+from desmatch.model.graph import write_graphs, write_one_graph, write_program
 from desmatch.runs import VALIDATION, atomic_folder, read_json, revision, write_json
 from desmatch.serve.quantize import quantize
 from desmatch.serve.session import MANIFEST, MemberSession, SavedMember
@@ -63,6 +64,46 @@ def export_hugging_face(model_folder: Path, out: Path) -> str:
     return type(plain).__name__
 
 
+def export_torch(model_folder: Path, out: Path) -> str:
+    """Write a model as a program of `torch.export`, its tokenizer and vocabulary beside it.
+
+    `torch.export.load(out / "model.pt2").module()` takes (B, L) ids and mask, and gives (B, 1)
+    logits; it needs torch alone.
+
+    Args:
+        model_folder: A stage that trained.
+        out: A folder that is not there yet.
+
+    Returns:
+        What it is, in words.
+
+    Raises:
+        UserError: `out` is there.
+    """
+    _require_new(out)
+    model = load_model(model_folder).cpu()
+    with atomic_folder(out) as partial:
+        write_program(model, partial / "model.pt2")
+        Vocabulary.load(model_folder).save(partial)
+    return "program of torch.export"
+
+
+def exported(run: Run) -> Path:
+    """Return where a finished run is exported to for serving, in fp32; once, until it changes.
+
+    Raises:
+        UserError: As `export_onnx`.
+    """
+    folder = run.folder / "serving"
+    if (folder / MANIFEST).is_file():
+        if read_json(folder / MANIFEST)["predictions"] == run.digest("predictions"):
+            return folder
+        shutil.rmtree(folder)
+    run.say(f"export: {folder}")
+    export_onnx(run, folder)
+    return folder
+
+
 def export_onnx(
     run: Run, out: Path, *, precision: Precision = "fp32", graphs: Graphs = "several"
 ) -> dict[str, Any]:
@@ -97,7 +138,8 @@ def export_onnx(
             "rule": rule,
             "closure": run.recipe.predict.closure,
             "parity": {name: parity for name, (_, parity) in saved.items()},
-            "run": run.folder.name,
+            "run": run.folder.resolve().name,
+            "predictions": run.digest("predictions"),
             "revision": revision(),
         }
         write_json(partial / MANIFEST, manifest)
@@ -144,7 +186,8 @@ def _parity(run: Run, session: MemberSession) -> dict[str, float]:
     path = run.folder / "predictions" / VALIDATION
     row, fold, labels = (read_column(path, name) for name in ("row", "fold", "label"))
     theirs = np.stack([read_column(path, name) for name in COLUMNS[:2]])  # (2, B)
-    chosen = np.unique(np.linspace(0, len(row) - 1, PARITY_ROWS).astype(np.int64))
+    known = np.flatnonzero(np.isin(fold, run.recipe.validation.trained_folds))
+    chosen = known[:: -(-len(known) // PARITY_ROWS)]
     train = run.prepared.rows["train"]
     a, b = (column(train, side).take(row[chosen]).to_pylist() for side in ("a", "b"))
     model = np.searchsorted(run.recipe.validation.trained_folds, fold[chosen])

@@ -208,7 +208,7 @@ def belongs_to_pairs(attention_mask: Tensor, pair_cells: Tensor) -> Tensor:
         attention_mask: (R, W), pairs by number.
         pair_cells: (B,), any cell of each pair.
     """
-    row = torch.arange(len(attention_mask), device=attention_mask.device)[:, None]
+    row = torch.arange(attention_mask.shape[0], device=attention_mask.device)[:, None]
     pair = (row * (attention_mask.max() + 1) + attention_mask).flatten()  # one number a pair
     return pair[pair_cells][:, None] == pair[None, :]
 

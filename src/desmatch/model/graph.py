@@ -84,7 +84,8 @@ def write_graphs(models: Sequence[MatchForPairs], paths: Sequence[Path]) -> None
     """
     program = _traced(SideBySide(models[:1]), optimize=False)  # so that weights keep their names
     for model, path in zip(models, paths, strict=True):
-        program.apply_weights(dict(SideBySide([model]).state_dict()))
+        named = SideBySide([model]).state_dict()
+        program.apply_weights({name: named[name] for name in program.model.graph.initializers})
         program.save(path)
 
 
@@ -100,17 +101,34 @@ def write_one_graph(models: Sequence[MatchForPairs], path: Path) -> None:
     _traced(SideBySide(models), optimize=True).save(path)
 
 
+def write_program(model: MatchForPairs, path: Path) -> None:
+    """Write a model as a program of `torch.export`, (B, L) and (B, L) to (B, 1)."""
+    scorer = SideBySide([model]).eval()
+    with torch.no_grad(), _quiet():
+        program = torch.export.export(scorer, _example(), dynamic_shapes=_axes())
+        torch.export.save(program, path)
+
+
+def _example() -> tuple[Tensor, Tensor]:
+    ids = torch.full((2, 8), int(Special.UNK))
+    return ids, torch.ones_like(ids)
+
+
+def _axes() -> dict[str, dict[int, torch.export.Dim]]:
+    """Both axes of both inputs are free."""
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    return dict.fromkeys(INPUTS, axes)
+
+
 def _traced(scorer: SideBySide, *, optimize: bool) -> torch.onnx.ONNXProgram:
     """Return the graph of models, B and L free."""
-    ids = torch.full((2, 8), int(Special.UNK))
-    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             scorer.eval(),
-            (ids, torch.ones_like(ids)),
+            _example(),
             input_names=list(INPUTS),
             output_names=[OUTPUT],
-            dynamic_shapes=dict.fromkeys(INPUTS, axes),
+            dynamic_shapes=_axes(),
             dynamo=True,
             optimize=optimize,
             verbose=False,

@@ -87,14 +87,15 @@ def turned_heads(
         sin: (R, 1, W, d / 2).
     """
     num_rows, width, _, num_heads, head_size = shape
+    size = num_heads * head_size
     query, key, value = (
-        part.view(num_rows, width, num_heads, head_size).transpose(1, 2)
-        for part in qkv.chunk(3, dim=-1)
+        qkv[:, at : at + size].view(num_rows, width, num_heads, head_size).transpose(1, 2)
+        for at in (0, size, 2 * size)
     )
     cos, sin = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
     def turned(x: Tensor) -> Tensor:
-        first, second = x.chunk(2, dim=-1)
+        first, second = x[..., : head_size // 2], x[..., head_size // 2 :]
         return x * cos + torch.cat([second, first], dim=-1) * sin
 
     return turned(query), turned(key), value

@@ -108,7 +108,9 @@ class Service:
         async for part in request.stream():
             size += len(part)
             if size > self.limits.body_bytes:
-                raise HttpError(413, f"a body over {self.limits.body_bytes} bytes; send less a call")
+                raise HttpError(
+                    413, f"a body over {self.limits.body_bytes} bytes; send less a call"
+                )
             parts.append(part)
         return b"".join(parts)
 
@@ -210,9 +212,7 @@ def _add_gaiic(app: FastAPI, service: Service, on_exit: Callable[[], None] | Non
         )
 
 
-def _read(
-    reader: Callable[[bytes, Limits], list[Any]], body: bytes, limits: Limits
-) -> list[Any]:
+def _read(reader: Callable[[bytes, Limits], list[Any]], body: bytes, limits: Limits) -> list[Any]:
     """Read a body, or say what is wrong with it."""
     try:
         return reader(body, limits)
@@ -245,9 +245,7 @@ def _watch(
 ) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
     """Return the middleware that counts requests and their seconds by route."""
 
-    async def watch(
-        request: Request, answer: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
+    async def watch(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         started = time.perf_counter()
         response = await answer(request)
         route = request.scope.get("route")

@@ -72,7 +72,7 @@ class Batcher:
             batch = self._take()
             try:
                 said = await self._say([pair for each in batch for pair in each.pairs])
-            except Exception as error:  # noqa: BLE001 - those who wait are told, whatever it is
+            except Exception as error:
                 for each in batch:
                     if not each.answer.done():
                         each.answer.set_exception(error)

@@ -151,7 +151,11 @@ def gaiic_answer(rows: list[GaiicRow], scores: list[float | None]) -> dict[str, 
     """Return the contest's answer: a row without a score is not ok and has 0."""
     return {
         "results": [
-            {"predict": 0.0 if score is None else score, "index": row.index, "ok": score is not None}
+            {
+                "predict": 0.0 if score is None else score,
+                "index": row.index,
+                "ok": score is not None,
+            }
             for row, score in zip(rows, scores, strict=True)
         ]
     }

@@ -46,7 +46,7 @@ def _to_int8(source: Path, target: Path) -> None:
     try:
         with TemporaryDirectory() as scratch:
             prepared = Path(scratch) / "prepared.onnx"
-            quant_pre_process(source, prepared)
+            quant_pre_process(source, prepared, skip_symbolic_shape=True)
             quantize_dynamic(
                 prepared,
                 target,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -58,44 +60,44 @@ class DrainingServer(uvicorn.Server):
         )
 
 
-def serve(
-    model: ServedModel,
-    *,
-    host: str,
-    port: int,
-    contract: Contract = "v1",
-    limits: Limits | None = None,
-    allow_exit: bool = False,
-    drain_seconds: float = 1.0,
-) -> None:
-    """Serve a model until told to stop (SIGTERM, Ctrl-C).
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where and how a service listens, and how it stops."""
 
-    Args:
-        model: Loaded.
-        host: Address to listen on.
-        port: Port; 0: any that is free.
-        contract: gaiic adds the contest's route.
-        limits: Of a call.
-        allow_exit: Whether the contest's body `exit` stops the service.
-        drain_seconds: From SIGTERM to the closing of the port.
+    host: str = "127.0.0.1"
+    """Address."""
+    port: int = 8080
+    """0: any that is free."""
+    contract: Contract = "v1"
+    """gaiic adds the contest's route."""
+    allow_exit: bool = False
+    """Whether the contest's body `exit` stops the service."""
+    drain_seconds: float = 1.0
+    """From SIGTERM to the closing of the port."""
+
+
+def serve(model: ServedModel, place: Place, limits: Limits) -> None:
+    """Serve a model until told to stop (SIGTERM, Ctrl-C).
 
     Raises:
         UserError: The port is taken or not ours to take.
     """
-    listening = _listen(host, port)
+    listening = _listen(place.host, place.port)
 
     def stop() -> None:
         server.handle_exit(signal.SIGTERM, None)
 
-    app = build_app(
-        model, contract=contract, limits=limits, on_exit=stop if allow_exit else None
-    )
+    on_exit = stop if place.allow_exit else None
+    app = build_app(model, contract=place.contract, limits=limits, on_exit=on_exit)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         server_header=False,
     )  # fmt: skip
-    server = DrainingServer(app, config, drain_seconds=drain_seconds)
-    print(f"listening on http://{host}:{listening.getsockname()[1]}", flush=True)  # noqa: T201
+    server = DrainingServer(app, config, drain_seconds=place.drain_seconds)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn sends it again, to whoever was before
+    port = listening.getsockname()[1]
+    sys.stdout.write(f"listening on http://{place.host}:{port}\n")
+    sys.stdout.flush()
     server.run(sockets=[listening])
 
 

@@ -5,11 +5,11 @@ Shapes: B pairs, L tokens, F models of one vocabulary.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from scipy.special import expit
 
 from desmatch.data.batches import assemble
@@ -19,6 +19,9 @@ from desmatch.ensemble.rules import rule_from_json
 from desmatch.errors import UserError
 from desmatch.runs import read_json
 from desmatch.schema import Special
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it is read when onnxruntime is imported
+import onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,9 +136,7 @@ def _open(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Infere
     if not path.is_file():
         raise UserError(f"{path}: no such graph; give the export again")
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{path}: not a graph that can be run ({error}); export again") from None
 
@@ -160,9 +161,7 @@ class ServedModel:
         self.known = frozenset().union(*(each.vocabulary.ids for each in members.values()))
 
     @classmethod
-    def load(
-        cls, folder: Path, *, num_threads: int = 0, both_orders: bool = True
-    ) -> ServedModel:
+    def load(cls, folder: Path, *, num_threads: int = 0, both_orders: bool = True) -> ServedModel:
         """Open what `desmatch export --to onnx` wrote.
 
         Raises:
