@@ -22,7 +22,7 @@ from desmatch.parts import Parts, cut
 from desmatch.predict import answers_for_texts, evidence_of_labels
 from desmatch.runs import STAGE, atomic_write, file_digest, value_digest
 from desmatch.submit import refuse_scores, write_scores
-from desmatch.train.machine import use_machine
+from desmatch.train.machine import keep_freed_memory, use_machine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +81,7 @@ def predict_file(run: Run, test: Path, out: Path, manner: Manner | None = None) 
     manner = manner or Manner()
     _refuse_places(test, out)
     use_machine(replace(run.recipe.machine, precision=manner.precision))
+    keep_freed_memory()
     num_rows = count_pairs(test, labels="optional")
     scorer = Scorer(run, in_bf16=manner.precision == "bf16")
     parts = Parts(out, _job(run, test, manner), num_rows, manner.chunk_rows)
