@@ -153,11 +153,10 @@ def test_no_block_is_read_before_the_chunks_before_it_are_scored(
     assert num_read == num_scored == 60
 
 
-@pytest.mark.parametrize("suffix", ["tsv", "parquet"])
-def test_a_killed_prediction_resumes_to_the_same_bytes(run, test_file, tmp_path, suffix):
+def test_a_killed_prediction_resumes_to_the_same_bytes(run, test_file, tmp_path):
     longer = tmp_path / "longer.tsv"
     longer.write_text(test_file.read_text() * 6)
-    whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
+    whole, out = tmp_path / "whole.tsv", tmp_path / "out.tsv"
     assert main(words(run, longer, whole, "--chunk-rows", 6)) == 0
     command = [sys.executable, "-m", "desmatch", *words(run, longer, out, "--chunk-rows", 6)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -201,18 +200,18 @@ def interrupt_after(monkeypatch, num_chunks):
 def test_damaged_parts_and_leavings_of_a_killed_process_do_not_matter(
     run, test_file, tmp_path, monkeypatch
 ):
-    out, whole = tmp_path / "out.tsv", tmp_path / "whole.tsv"
+    out, whole = tmp_path / "out.parquet", tmp_path / "whole.parquet"
     assert main(words(run, test_file, whole, "--chunk-rows", 7)) == 0
     with monkeypatch.context() as patch:
         interrupt_after(patch, 5)
         assert main(words(run, test_file, out, "--chunk-rows", 7)) == 130
     assert not out.exists()
-    parts = sorted((tmp_path / ".out.tsv.making").glob("part-*"))
+    parts = sorted((tmp_path / ".out.parquet.making").glob("part-*"))
     assert len(parts) == 5
     parts[1].write_bytes(parts[1].read_bytes()[:-9])
     parts[2].unlink()
     parts[2].with_name(f".{parts[2].name}.partial").write_bytes(b"half")
-    (tmp_path / ".out.tsv.partial").write_bytes(b"half")
+    (tmp_path / ".out.parquet.partial").write_bytes(b"half")
     assert main(words(run, test_file, out, "--chunk-rows", 7, "--resume")) == 0
     assert out.read_bytes() == whole.read_bytes()
     assert not list(tmp_path.glob(".*"))
