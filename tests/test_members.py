@@ -220,8 +220,13 @@ def test_the_matcher_and_predict_give_the_scores_of_the_run(ensemble, sample_fol
     with pytest.raises(UserError, match="pair 1: a text is empty"):
         matcher.predict([("", "1")])
     out = tmp_path / "scores.tsv"
-    assert main(["predict", str(ensemble), "--test", str(test), "--out", str(out)]) == 0
+    words = ["predict", str(ensemble), "--test", str(test), "--out"]
+    assert main([*words, str(out)]) == 0
     assert out.read_text() == (ensemble / "submission" / "result.tsv").read_text()
+    assert main([*words, str(tmp_path / "cut.parquet"), "--chunk-rows", "7"]) == 0
+    cut = pq.read_table(tmp_path / "cut.parquet")
+    for name in ("score", "logit_forward", "logit_backward"):
+        np.testing.assert_allclose(cut[name], found[name], rtol=0, atol=1e-6)
 
 
 @pytest.mark.usefixtures("without_report")

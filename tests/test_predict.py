@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from desmatch.pipeline import execute, predict_file
 from desmatch.predict import honest_scores, predict_run
 from desmatch.recipe import PredictConfig
 from desmatch.runs import CLOSURE, TEST, VALIDATION, read_json
@@ -70,16 +68,3 @@ def test_answers_of_labelled_pairs_move_the_test_alone(finished_run, tmp_path):
     ]
     assert same[0].equals(same[1])
     assert read_json(finished_run / "predictions" / CLOSURE) == {"is_used": False}
-
-
-def test_any_file_hears_what_the_test_of_the_run_heard(finished_run, sample_folder, tmp_path):
-    out = tmp_path / "run"
-    shutil.copytree(finished_run, out)
-    recipe = out / "recipe.yaml"
-    recipe.write_text(recipe.read_text().replace("closure: false", "closure: true"))
-    run = load_run(out)
-    execute(run)
-    assert read_json(out / "predictions" / CLOSURE)["answered_test_rows"] > 0
-    expected = np.asarray(pq.read_table(out / "predictions" / TEST)["score"])
-    scores = predict_file(run, sample_folder / "test.tsv")
-    np.testing.assert_allclose(scores, expected, rtol=1e-9)

@@ -140,11 +140,14 @@ def test_a_failed_zip_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_scores_alone(tmp_path: Path):
     path = tmp_path / "new" / "scores.txt"
-    write_scores(path, np.array([0.5, 0.25], np.float32))
-    assert path.read_bytes() == b"0.5\n0.25\n"
-    with pytest.raises(UserError, match=r"scores\.txt: expected scores in .*, got nan in row 2"):
-        write_scores(path, np.array([0.1, np.nan]))
-    assert path.read_bytes() == b"0.5\n0.25\n"
+    chunks = [np.array([0.5], np.float32), np.array([0.25, 1.0])]
+    write_scores(path, iter(chunks))
+    assert path.read_bytes() == b"0.5\n0.25\n1\n"
+    with pytest.raises(UserError, match=r"scores\.txt: expected scores in .*, got nan in row 3"):
+        write_scores(path, [np.array([0.1]), np.array([0.2, np.nan])])
+    with pytest.raises(UserError, match=r"scores\.txt: expected scores that differ, got 0\.5"):
+        write_scores(path, [np.array([0.5]), np.array([0.5])])
+    assert path.read_bytes() == b"0.5\n0.25\n1\n"
 
 
 # --- checking -------------------------------------------------------------------------------------

@@ -89,8 +89,14 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     predict = verbs.add_parser("predict", help="score the run's test, or any file of pairs")
     predict.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     predict.add_argument("--test", type=Path, help="score this file instead of the run's test")
-    predict.add_argument("--out", type=Path, help="with --test: file of scores, one a line")
-    predict.set_defaults(resume=False)
+    predict.add_argument("--out", type=Path, metavar="FILE",
+                         help="with --test: file of scores, one a line, or .parquet with the "
+                         "logits of both orders too")  # fmt: skip
+    predict.add_argument("--precision", choices=["fp32", "bf16"],
+                         help="with --test: of matrix products (fp32)")  # fmt: skip
+    predict.add_argument("--chunk-rows", type=_positive, metavar="N",
+                         help="with --test: rows that are scored and kept at a time")  # fmt: skip
+    predict.add_argument("--resume", action="store_true", help="go on with an interrupted one")
 
     export = verbs.add_parser("export", help="write the trained model for other tools")
     export.add_argument("run", type=Path, metavar="RUN", help="folder of the run")

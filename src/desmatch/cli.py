@@ -171,16 +171,19 @@ def _inspect(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     if options.test is None:
+        if options.precision or options.chunk_rows:
+            raise UserError("--precision and --chunk-rows need --test FILE beside them")
         return _stage(options)
     if options.out is None:
         raise UserError("--test needs --out FILE beside it, the file of scores to write")
-    from desmatch.pipeline import predict_file
+    from desmatch.bulk import Manner, predict_file
     from desmatch.stages import load_run
-    from desmatch.submit import write_scores
 
-    scores = predict_file(load_run(options.run), options.test)
-    write_scores(options.out, scores)
-    print(f"wrote {len(scores)} scores to {options.out}")
+    given = {"precision": options.precision, "chunk_rows": options.chunk_rows}
+    manner = Manner(**{name: value for name, value in given.items() if value is not None})
+    run = load_run(options.run, may_resume=options.resume)
+    num_rows = predict_file(run, options.test, options.out, manner)
+    print(f"wrote {num_rows} scores to {options.out}")
     return None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from desmatch.errors import UserError
 from desmatch.members import load_rule
 from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
-from desmatch.predict import mean_predictions
+from desmatch.predict import mean_predictions, shifted
 from desmatch.stages import RECIPE, load_run
 
 if TYPE_CHECKING:
@@ -88,15 +88,25 @@ class PairMatcher:
                 raise UserError(f"pair {number}: a text is empty; each needs at least one id")
         return self.score_texts([a for a, _ in texts], [b for _, b in texts])
 
-    def score_texts(self, a: Sequence[str], b: Sequence[str]) -> Predictions:
+    def score_texts(
+        self,
+        a: Any,  # noqa: ANN401 - any Arrow array or sequence of texts
+        b: Any,  # noqa: ANN401 - any Arrow array or sequence of texts
+        *,
+        shift: NDArray[np.float64] | float = 0.0,
+        in_bf16: bool = False,
+    ) -> Predictions:
         """Return logits and scores of checked texts, ids separated by single spaces.
 
         Args:
             a: (B,).
             b: (B,).
+            shift: (B,), added to the logits of each model, or of the whole ensemble.
+            in_bf16: Matrix products in bfloat16.
         """
         encoded = self.vocabulary.encode(a, b)
-        return mean_predictions([score_pairs(model, encoded) for model in self.models])
+        logits = (score_pairs(model, encoded, in_bf16=in_bf16) for model in self.models)
+        return mean_predictions([shifted(each, shift) for each in logits])
 
     def predict_proba(self, pairs: Iterable[tuple[Text, Text]]) -> NDArray[np.float64]:
         """Return (B, 2): the probabilities that the texts of a pair differ, and that they match.
@@ -132,10 +142,17 @@ class EnsembleMatcher(PairMatcher):
         self.members = dict(members)
         self.rule = rule
 
-    def score_texts(self, a: Sequence[str], b: Sequence[str]) -> Predictions:
+    def score_texts(
+        self,
+        a: Any,  # noqa: ANN401 - any Arrow array or sequence of texts
+        b: Any,  # noqa: ANN401 - any Arrow array or sequence of texts
+        *,
+        shift: NDArray[np.float64] | float = 0.0,
+        in_bf16: bool = False,
+    ) -> Predictions:
         """As `PairMatcher.score_texts`."""
-        said = [member.score_texts(a, b) for member in self.members.values()]
-        return combine_predictions(self.rule, said)
+        said = [each.score_texts(a, b, in_bf16=in_bf16) for each in self.members.values()]
+        return combine_predictions(self.rule, said).shifted(shift)
 
 
 def _text(text: Text) -> str:

@@ -6,16 +6,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from desmatch.card import METRICS, build_card, public_card
-from desmatch.data.read import column, read_pairs
 from desmatch.distill import require_teacher, write_soft_labels
-from desmatch.ensemble.predictions import combine_predictions
 from desmatch.errors import UserError
 from desmatch.evaluate import evaluate_run, read_column
-from desmatch.members import combine_run, ensemble_figures, load_rule
-from desmatch.predict import answers_for_texts, answers_of_labels, predict_run, predict_texts
+from desmatch.members import combine_run, ensemble_figures
+from desmatch.predict import answers_of_labels, predict_run
 from desmatch.prepare import FIGURES, prepare
 from desmatch.report.content import read_content
 from desmatch.report.page import write_report
@@ -45,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -275,24 +272,3 @@ def _require_inputs(run: Run, stage: Stage) -> None:
                 f"{unfinished[0]}: missing or out of date; "
                 f"run `desmatch {writer.name} {run.folder}` first"
             )
-
-
-def predict_file(run: Run, test: Path) -> NDArray[np.float64]:
-    """Return the scores of the pairs of any file, as a submission has them.
-
-    Raises:
-        UserError: The file or a model cannot be read, or the run's rule scores its test alone.
-    """
-    rule = load_rule(run.folder) if run.members else None
-    rows = read_pairs([test], labels="optional").rows
-    a, b = column(rows, "a"), column(rows, "b")
-    closure = run.recipe.predict.closure
-    shift = answers_for_texts(run.prepared, run.recipe, a, b) if closure else np.zeros(len(a))
-    bar = f"scoring {test.name}"
-    if rule is None:
-        return predict_texts(run.last_models, a, b, shift=shift, progress=bar).scores
-    said = [
-        predict_texts(member.last_models, a, b, progress=f"{bar}, {name}")
-        for name, member in run.members.items()
-    ]
-    return combine_predictions(rule, said).shifted(shift).scores

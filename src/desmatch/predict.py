@@ -129,14 +129,23 @@ def answers_for_texts(
     recipe: Recipe,
     a: Any,  # noqa: ANN401 - any Arrow array of texts
     b: Any,  # noqa: ANN401 - any Arrow array of texts
+    *,
+    evidence: Evidence | None = None,
 ) -> NDArray[np.float64]:
     """Return (B,), what labelled pairs say of any B pairs, to be added to logits.
 
-    Of the run's own test it is what `answers_of_labels` says.
+    Of the run's own test it is what `answers_of_labels` says. What is said of a pair does not
+    depend on the others; `evidence_of_labels`, given along, is not found anew for them.
     """
     train, asked = _texts(prepared, a, b)
-    evidence = _evidence(prepared, recipe, train)
+    evidence = evidence or _evidence(prepared, recipe, train)
     return evidence.logits(answer(train, prepared.train_column("label"), asked))
+
+
+def evidence_of_labels(prepared: Prepared, recipe: Recipe) -> Evidence:
+    """Return what an answer of the labelled pairs weighs, whichever pairs are asked for."""
+    nothing = pa.array([], pa.string())
+    return _evidence(prepared, recipe, _texts(prepared, nothing, nothing)[0])
 
 
 def _texts(prepared: Prepared, a: Any, b: Any) -> tuple[TextPairs, TextPairs]:  # noqa: ANN401

@@ -21,6 +21,7 @@ from desmatch.errors import UserError, listed
 from desmatch.runs import atomic_write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 TSV_NAME = "result.tsv"
@@ -66,42 +67,63 @@ def write_submission(
     return tsv, packed
 
 
-def write_scores(path: Path, scores: npt.NDArray[np.floating]) -> None:
-    """Write one probability a line, as in a submission.
+def write_scores(path: Path, chunks: Iterable[npt.NDArray[np.floating]]) -> None:
+    """Write one probability a line, as in a submission; one chunk is held at a time.
 
     Args:
         path: The file.
-        scores: (rows,) probabilities.
+        chunks: (rows,) probabilities each, one chunk after the other.
 
     Raises:
         UserError: As `write_submission`.
     """
-    content = _score_lines(path, scores, len(scores))
-    with atomic_write(path) as partial:
-        partial.write_bytes(content)
+    num_rows, first, are_equal = 0, "", True
+    with atomic_write(path) as partial, partial.open("wb") as stream:
+        for scores in chunks:
+            refuse_scores(path, scores, first_row=num_rows)
+            lines = _lines(scores)
+            first = first or lines[0]
+            are_equal = are_equal and {*lines} == {first}
+            num_rows += len(lines)
+            stream.write("".join(lines).encode())
+        if num_rows > 1 and are_equal:
+            raise UserError(_all_equal(path, float(first)))
 
 
 def _score_lines(path: Path, scores: npt.NDArray[np.floating], expected_rows: int) -> bytes:
     """Return the scores as lines of text, or refuse them in the name of `path`."""
-    _refuse_scores(path, scores, expected_rows)
-    lines = [f"{score:.9g}\n" for score in (scores.astype(np.float64) + 0.0).tolist()]  # no -0
-    if len(lines) > 1 and len(set(lines)) == 1:
-        raise UserError(_all_equal(path, float(lines[0])))
-    return "".join(lines).encode()
-
-
-def _refuse_scores(path: Path, scores: npt.NDArray[np.floating], expected_rows: int) -> None:
-    """Refuse an array that is no column of probabilities."""
     if scores.shape != (expected_rows,):
         raise UserError(
             f"{path}: expected shape ({expected_rows},), one score for each row of the test file, "
             f"got {scores.shape}; predict that file again"
         )
+    refuse_scores(path, scores)
+    lines = _lines(scores)
+    if len(lines) > 1 and len(set(lines)) == 1:
+        raise UserError(_all_equal(path, float(lines[0])))
+    return "".join(lines).encode()
+
+
+def _lines(scores: npt.NDArray[np.floating]) -> list[str]:
+    return [f"{score:.9g}\n" for score in (scores.astype(np.float64) + 0.0).tolist()]  # no -0
+
+
+def refuse_scores(path: Path, scores: npt.NDArray[np.floating], *, first_row: int = 0) -> None:
+    """Refuse what is no column of probabilities, in the name of `path`.
+
+    Args:
+        path: Where they were to be written.
+        scores: (rows,).
+        first_row: How many rows of the file come before these.
+
+    Raises:
+        UserError: A score is not finite or outside [0, 1].
+    """
     outside = np.flatnonzero(~((scores >= 0) & (scores <= 1)))  # NaN is outside as well
     if outside.size:
         row = int(outside[0])
         raise UserError(
-            f"{path}: expected scores in [0, 1], got {scores[row]} in row {row + 1} "
+            f"{path}: expected scores in [0, 1], got {scores[row]} in row {first_row + row + 1} "
             f"({outside.size} such rows); pass finite probabilities, not logits"
         )
 

@@ -17,7 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from desmatch.data import sources
-from desmatch.data.read import ReadPairs, read_pairs, split_ids, write_rejected
+from desmatch.data.read import (
+    ReadPairs,
+    count_pairs,
+    read_pairs,
+    read_tables,
+    split_ids,
+    write_rejected,
+)
 from desmatch.errors import UserError
 
 if TYPE_CHECKING:
@@ -381,6 +388,35 @@ def test_missing_file_folder_and_none(tmp_path: Path):
     assert message(tmp_path / "x.parquet") == f"{tmp_path / 'x.parquet'}: {why}"
     with pytest.raises(UserError, match="expected at least one file of pairs, got none"):
         read_pairs([], labels="required")
+
+
+@pytest.mark.parametrize("label", ["", "\t1"])
+def test_a_file_is_counted_and_read_in_blocks_as_it_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str
+):
+    monkeypatch.setattr(sources, "BLOCK_BYTES", 100)
+    path = written(tmp_path, "".join(f"{row} 1\t2{label}\n" for row in range(200)))
+    tables = [*read_tables(path, labels="optional")]
+    assert len(tables) > 5
+    whole = read_pairs([path], labels="optional").rows
+    assert pa.concat_tables(tables).to_pydict() == whole.remove_columns("file").to_dict()
+    assert count_pairs(path, labels="optional") == 200
+
+
+def test_counting_refuses_what_reading_refuses_and_blocks_end_where_the_fault_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sources, "BLOCK_BYTES", 100)
+    good = "".join(f"{row} 1\t2\n" for row in range(100))
+    for content in (good + "1\t2\t1\n" * 30, good + "1\n", "", "1\t\n", "1\t2\tx\n"):
+        path = written(tmp_path, content)
+        with pytest.raises(UserError) as caught:
+            count_pairs(path, labels="optional")
+        assert str(caught.value) == message(path, "optional")
+    tables = read_tables(written(tmp_path, good + "1\n"), labels="optional")
+    assert next(tables)["a"][0].as_py() == "0 1"
+    with pytest.raises(UserError, match=r"pairs\.tsv:101: expected 2 or 3 columns, got 1 column"):
+        list(tables)
 
 
 def test_gzip_bomb_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -20,17 +20,22 @@ from desmatch.errors import SHOWN_PROBLEMS, UserError, listed
 from desmatch.runs import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from datasets import Dataset
+
+    from desmatch.data.faults import Checked
+    from desmatch.data.sources import Block
 
 __all__ = [
     "ReadPairs",
     "RejectedRow",
     "SplitIds",
     "column",
+    "count_pairs",
     "read_pairs",
+    "read_tables",
     "split_ids",
     "write_rejected",
 ]
@@ -62,6 +67,9 @@ class _FileRows(NamedTuple):
 
     rejected: list[RejectedRow]
     """The first malformed rows up to a limit."""
+
+    num_good: int
+    """Of all rows but the malformed ones."""
 
     num_rejected: int
     """Of all malformed rows."""
@@ -97,9 +105,35 @@ def read_pairs(paths: Sequence[Path], *, labels: Labels, skip_bad: bool = False)
             num_problems += 0 if skip_bad else files[-1].num_rejected
     if not paths:
         raise UserError("expected at least one file of pairs, got none; name one")
-    if problems:  # those beyond each file's limit are only counted
-        raise UserError(listed(chain(problems, repeat("", num_problems - len(problems)))))
+    _refuse(problems, num_problems)
     return ReadPairs(_dataset(files), [row for file in files for row in file.rejected])
+
+
+def count_pairs(path: Path, *, labels: Labels) -> int:
+    """Check a file as `read_pairs` does and return its rows; one block of them is held at a time.
+
+    Raises:
+        UserError: As `read_pairs`.
+    """
+    file = _read_file(path, labels, keep_rows=False)
+    _refuse([row.message for row in file.rejected], file.num_rejected)
+    return file.num_good
+
+
+def read_tables(path: Path, *, labels: Labels) -> Iterator[pa.Table]:
+    """Yield the checked rows of a file block by block, as they are read.
+
+    The columns are a, b (string: ids with one space between them), label (int8 or null) and line
+    (int32, from 1).
+
+    Raises:
+        UserError: The file cannot be read, or a row of the next block is malformed.
+    """
+    for block, checked in _checked_blocks(path, labels):
+        num_rejected = int(np.count_nonzero(checked.faults))
+        rejected = rejected_rows(path, block, checked.faults, SHOWN_PROBLEMS)
+        _refuse([row.message for row in rejected], num_rejected)
+        yield checked.rows
 
 
 def column(rows: Dataset, name: str) -> Any:  # noqa: ANN401 - an Arrow chunked array
@@ -115,7 +149,24 @@ def write_rejected(path: Path, rejected: Iterable[RejectedRow]) -> None:
             stream.write(line.encode("utf-8", "surrogateescape"))
 
 
-def _read_file(path: Path, labels: Labels, *, skip_bad: bool) -> _FileRows:
+def _refuse(problems: Sequence[str], number: int) -> None:
+    """Refuse the files if there are problems; those beyond each file's limit are only counted."""
+    if problems:
+        raise UserError(listed(chain(problems, repeat("", number - len(problems)))))
+
+
+def _checked_blocks(path: Path, labels: Labels) -> Iterator[tuple[Block, Checked]]:
+    """Yield each block of a file with its check; with "optional" the first good rows decide."""
+    for block in read_blocks(path):
+        checked = check_block(block, labels)
+        if labels == "optional" and checked.rows.num_rows:
+            labels = "absent" if checked.rows["label"].null_count else "required"
+        yield block, checked
+
+
+def _read_file(
+    path: Path, labels: Labels, *, skip_bad: bool = False, keep_rows: bool = True
+) -> _FileRows:
     """Read and check one file, block by block.
 
     Raises:
@@ -124,17 +175,16 @@ def _read_file(path: Path, labels: Labels, *, skip_bad: bool) -> _FileRows:
     tables: list[pa.Table] = []
     rejected: list[RejectedRow] = []
     num_faults = np.zeros(len(Fault), np.int64)  # (faults,)
-    for block in read_blocks(path):
-        rows, faults = check_block(block, labels)
-        if labels == "optional" and rows.num_rows:
-            labels = "absent" if rows["label"].null_count else "required"
-        tables.append(rows)
+    for block, (rows, faults) in _checked_blocks(path, labels):
+        if keep_rows:
+            tables.append(rows)
         num_faults += np.bincount(faults, minlength=len(Fault))
         limit = None if skip_bad else SHOWN_PROBLEMS - len(rejected)
         rejected += rejected_rows(path, block, faults, limit)
-    if not num_faults[Fault.NONE]:
+    num_good = int(num_faults[Fault.NONE])
+    if not num_good:
         _refuse_without_rows(path, num_faults, rejected if skip_bad else [])
-    return _FileRows(tables, rejected, int(num_faults[1:].sum()))
+    return _FileRows(tables, rejected, num_good, int(num_faults.sum()) - num_good)
 
 
 def _refuse_without_rows(

@@ -41,7 +41,7 @@ class Predictions(NamedTuple):
         """Return them by the names of a file's columns."""
         return dict(zip(COLUMNS, self, strict=True))
 
-    def shifted(self, by: Floats) -> Predictions:
+    def shifted(self, by: Floats | float) -> Predictions:
         """Return them with (B,) added to all logits, the scores' too."""
         moved = expit(score_logits(self.scores) + by)
         return Predictions(
