@@ -69,6 +69,7 @@ class Batcher:
     async def _work(self) -> None:
         """Answer until nobody waits."""
         while self.waiting:
+            await asyncio.sleep(0)  # requests that are here already join in
             batch = self._take()
             try:
                 said = await self._say([pair for each in batch for pair in each.pairs])
@@ -96,6 +97,8 @@ class Batcher:
     async def _say(self, pairs: Pairs) -> Predictions:
         self.on_batch(len(pairs))
         a, b = [a for a, _ in pairs], [b for _, b in pairs]
+        if len(pairs) == 1:  # a thread would cost it more than it frees
+            return self.call(a, b)
         return await asyncio.get_running_loop().run_in_executor(self.thread, self.call, a, b)
 
     async def close(self) -> None:
