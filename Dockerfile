@@ -13,6 +13,7 @@ RUN pip install --no-cache-dir --constraint constraints.txt hatchling \
 RUN pip --python /opt/desmatch/bin/python install --no-cache-dir --only-binary :all: \
     --constraint constraints.txt \
     fastapi \
+    httptools \
     numpy \
     onnxruntime \
     prometheus-client \
@@ -20,7 +21,8 @@ RUN pip --python /opt/desmatch/bin/python install --no-cache-dir --only-binary :
     scikit-learn \
     scipy \
     tokenizers \
-    uvicorn
+    uvicorn \
+    uvloop
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \

@@ -1,6 +1,6 @@
 # `make help` lists what there is. Every target first makes .venv where it is missing.
 .DEFAULT_GOAL := help
-.PHONY: help install demo check format test test-all bench bench-train ablation clean
+.PHONY: help install demo check format test test-all bench bench-train bench-serve ablation clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -51,6 +51,9 @@ bench-train: $(BENCH_STAMP) ## Speed of training beside two other libraries; OPT
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@
+
+bench-serve: $(STAMP) ## Milliseconds of an answer over HTTP at BERT-base's size; OPTIONS="--pairs N"
+	$(BIN)/python benchmarks/bench_serve.py $(OPTIONS)
 
 ablation: $(STAMP) ## What each technique is worth; OPTIONS="--data DIR --init CHECKPOINT --minutes N"
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py $(OPTIONS)
