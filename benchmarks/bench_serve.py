@@ -42,6 +42,8 @@ from desmatch.stages import load_run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from desmatch.data.vocabulary import Vocabulary
+    from desmatch.model.heads import MatchForPairs
     from desmatch.serve.quantize import Precision
 
 NUM_IDS = 9000
@@ -62,8 +64,8 @@ def draw_pairs(num_pairs: int) -> list[tuple[str, str]]:
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
-def write_model(folder: Path, layers: int, width: int, precision: Precision) -> None:
-    """Write an export of a model with random weights."""
+def random_model(layers: int, width: int) -> tuple[MatchForPairs, Vocabulary]:
+    """Return a model with random weights, and a vocabulary of all ids."""
     seed_everything(0)
     vocabulary = fit_vocabulary(
         {str(k): NUM_IDS - k for k in range(NUM_IDS)}, DataConfig(max_length=64, min_count=1)
@@ -75,7 +77,13 @@ def write_model(folder: Path, layers: int, width: int, precision: Precision) -> 
         intermediate_size=4 * width,
         position="rotary",
     )
-    model = build_model(config, vocab_size=vocabulary.size, max_length=64)
+    return build_model(config, vocab_size=vocabulary.size, max_length=64), vocabulary
+
+
+def export_of(
+    model: MatchForPairs, vocabulary: Vocabulary, folder: Path, precision: Precision
+) -> None:
+    """Write an export of one model."""
     (folder / "model").mkdir(parents=True)
     write_graphs([model], [folder / "plain.onnx"])
     quantize(folder / "plain.onnx", folder / "model" / "0.onnx", precision=precision)
@@ -86,10 +94,9 @@ def write_model(folder: Path, layers: int, width: int, precision: Precision) -> 
 
 
 @contextmanager
-def served(folder: Path, threads: int) -> Iterator[str]:
-    """Serve an export in a process of its own; give its URL."""
-    words = ["serve", str(folder), "--port", "0", "--contract", "gaiic", "--orders", "one",
-             "--threads", str(threads)]  # fmt: skip
+def serving(folder: Path, *options: str) -> Iterator[tuple[str, int]]:
+    """Serve an export in a process of its own; give its URL and the process's number."""
+    words = ["serve", str(folder), "--port", "0", *options]
     process = subprocess.Popen(
         [sys.executable, "-m", "desmatch", *words], stdout=subprocess.PIPE, text=True
     )
@@ -97,7 +104,7 @@ def served(folder: Path, threads: int) -> Iterator[str]:
         assert process.stdout is not None
         found = re.search(r"http://\S+", process.stdout.readline())
         assert found is not None, "the server did not start"
-        yield found[0]
+        yield found[0], process.pid
     finally:
         process.terminate()
         process.wait()
@@ -106,7 +113,8 @@ def served(folder: Path, threads: int) -> Iterator[str]:
 def time_answers(folder: Path, pairs: list[tuple[str, str]], threads: int) -> dict[str, Any]:
     """Return the referee's figures of a served model."""
     rules = Rules(limit_ms=LIMIT_MS)
-    with served(folder, threads) as url:
+    options = ("--contract", "gaiic", "--orders", "one", "--threads", str(threads))
+    with serving(folder, *options) as (url, _):
         referee(url, pairs[:WARM_UP], rules)
         figures = referee(url, pairs, rules).figures
     assert not figures.failures, figures.failures
@@ -160,7 +168,7 @@ def time_all(
     lines = []
     for precision, layers, width in shapes:
         folder = scratch / f"{precision}-{layers}-{width}"
-        write_model(folder, layers, width, precision)
+        export_of(*random_model(layers, width), folder, precision)
         for threads in options.threads:
             found = time_answers(folder, pairs, threads)
             line = {"precision": precision, "layers": layers, "width": width, "threads": threads}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -145,7 +146,11 @@ bodies = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=int(os.environ.get("DESMATCH_HOSTILE", "150")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 @given(
     path=st.sampled_from(["/v1/match", "/tccapi", "/healthz", "/nowhere"]),
     method=st.sampled_from(["POST", "POST", "GET", "PUT", "DELETE"]),
