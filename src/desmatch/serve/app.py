@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import ValidationError
 from scipy.special import expit
 
@@ -39,6 +40,11 @@ MOST_PAIRS_A_CALL = 64
 """Of requests that came at once."""
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+)
+"""The page loads nothing from elsewhere and asks nobody but its own server."""
+
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in (
@@ -146,6 +152,7 @@ def build_app(
         title="desmatch", summary="Do two desensitised texts mean the same?", lifespan=lifespan
     )
     app.state.service = service
+    _add_page(app)
     _add_probes(app, service)
     _add_match(app, service)
     if contract == "gaiic":
@@ -153,6 +160,16 @@ def build_app(
     app.add_exception_handler(HttpError, _refuse)
     app.add_middleware(Watch, telemetry=service.telemetry)
     return app
+
+
+def _add_page(app: FastAPI) -> None:
+    page = files("desmatch.serve").joinpath("page.html").read_text(encoding="utf-8")
+
+    async def show(request: Request) -> Response:
+        del request
+        return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
+
+    app.add_route("/", show, methods=["GET"])
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:
