@@ -5,7 +5,6 @@ Every limit is checked before a model is asked. Source of the second: GAIIC 2021
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import parse_qs
@@ -186,8 +185,3 @@ def _require_short(pair: tuple[str, str], limits: Limits, place: str) -> None:
 
 def _num_ids(text: str) -> int:
     return text.count(" ") + 1
-
-
-def is_score(value: float) -> bool:
-    """Whether a value is a probability."""
-    return math.isfinite(value) and 0 <= value <= 1
