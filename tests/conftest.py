@@ -9,9 +9,13 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from desmatch.data.sample import write_sample
 from desmatch.data.vocabulary import EncodedPairs
+
+settings.register_profile("any-machine", deadline=None)  # no test asserts a time
+settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session")
