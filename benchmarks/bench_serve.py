@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from desmatch.data.vocabulary import fit_vocabulary
-from desmatch.export import export_onnx
+from desmatch.deploy import export_onnx
 from desmatch.model.checkpoints import build_model
 from desmatch.model.graph import write_graphs
 from desmatch.recipe import DataConfig, ModelConfig

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from desmatch.arguments import TAKES_RECIPE, build_parser, with_named_recipe
-from desmatch.errors import UserError
+from desmatch.errors import UserError, require_installed
 
 if TYPE_CHECKING:
     import argparse
@@ -188,12 +188,13 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from desmatch.export import export_hugging_face, export_onnx, export_torch
     from desmatch.stages import load_run
 
     run = load_run(options.run)
     if options.to == "onnx":
+        require_installed("onnx", "onnx", "onnxruntime", "onnxscript")
         from desmatch.console import describe_export
+        from desmatch.deploy import export_onnx
 
         run = run if options.member is None else run.of_member(options.member)
         if options.fold is not None:
@@ -201,12 +202,15 @@ def _export(options: argparse.Namespace) -> None:
         manifest = export_onnx(run, options.out, precision=options.precision, graphs=options.graphs)
         print(describe_export(options.out, manifest))
         return
+    from desmatch.export import export_hugging_face, export_torch
+
     write = {"hf": export_hugging_face, "torch": export_torch}[options.to]
     name = write(run.of_member(options.member).of_fold(options.fold).last_model, options.out)
     print(f"wrote {options.out}, a {name}")
 
 
 def _serve(options: argparse.Namespace) -> None:
+    require_installed("serve", "fastapi", "onnxruntime", "prometheus_client", "uvicorn")
     from desmatch.serve.contracts import Limits
     from desmatch.serve.server import Place, serve
     from desmatch.serve.session import ServedModel
@@ -230,7 +234,8 @@ def _exported(folder: Path) -> Path:
     """Return the folder itself if it was exported, else where the run it is of is exported to."""
     if not (folder / "recipe.yaml").is_file():
         return folder
-    from desmatch.export import exported
+    require_installed("onnx", "onnx", "onnxscript")
+    from desmatch.deploy import exported
     from desmatch.stages import load_run
 
     return exported(load_run(folder, say=print))
@@ -320,7 +325,7 @@ def _referee(options: argparse.Namespace) -> None:
         write_json(options.json, figures)
     if verdict.figures.failed == verdict.figures.sent:
         raise UserError(f"{options.url}: no row has a score, so {options.out} is not written")
-    write_scores(options.out, verdict.scores)
+    write_scores(options.out, [verdict.scores])
     print(f"wrote {len(verdict.scores)} scores to {options.out}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,3 +46,18 @@ def require(condition: bool, name: str, value: object, expected: str) -> None:
     """
     if not condition:
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+def require_installed(extra: str, *packages: str) -> None:
+    """Look for packages of an extra before anything is done.
+
+    Args:
+        extra: Of desmatch.
+        packages: As they are imported.
+
+    Raises:
+        UserError: One is not installed.
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise UserError(f"{missing[0]} is not installed; pip install 'desmatch[{extra}]'")

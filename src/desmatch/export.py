@@ -1,45 +1,17 @@
-"""Trained models in a form that other tools load.
-
-Shapes: B pairs, F models of one vocabulary.
-"""
+"""Trained models in a form that other tools load."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
-from scipy.special import expit
-
-from desmatch.data.read import column
 from desmatch.data.vocabulary import Vocabulary
-from desmatch.ensemble.predictions import COLUMNS
-from desmatch.errors import UserError
-from desmatch.evaluate import read_column
-from desmatch.members import COMBINATION, load_rule
-from desmatch.metrics.roc import roc_auc
 from desmatch.model.checkpoints import load_model
 from desmatch.model.convert import to_hugging_face
-from desmatch.model.graph import write_graphs, write_one_graph, write_program
-from desmatch.runs import VALIDATION, atomic_folder, read_json, revision, write_json
-from desmatch.serve.quantize import quantize
-from desmatch.serve.session import MANIFEST, MemberSession, SavedMember
+from desmatch.model.graph import write_program
+from desmatch.runs import atomic_folder, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from desmatch.serve.quantize import Precision
-    from desmatch.stages import Run
-
-Graphs = Literal["one", "several"]
-"""All models of a vocabulary in one graph, or a graph for each."""
-
-PARITY_ROWS = 1000
-"""Held-out rows that a graph is compared on, if there are as many."""
+    from pathlib import Path
 
 
 def export_hugging_face(model_folder: Path, out: Path) -> str:
@@ -55,7 +27,7 @@ def export_hugging_face(model_folder: Path, out: Path) -> str:
     Raises:
         UserError: `out` is there, or transformers has no class for the architecture.
     """
-    _require_new(out)
+    require_new(out)
     plain = to_hugging_face(load_model(model_folder))
     vocabulary = Vocabulary.load(model_folder)
     with atomic_folder(out) as partial:
@@ -80,137 +52,9 @@ def export_torch(model_folder: Path, out: Path) -> str:
     Raises:
         UserError: `out` is there.
     """
-    _require_new(out)
+    require_new(out)
     model = load_model(model_folder).cpu()
     with atomic_folder(out) as partial:
         write_program(model, partial / "model.pt2")
         Vocabulary.load(model_folder).save(partial)
     return "program of torch.export"
-
-
-def exported(run: Run) -> Path:
-    """Return where a finished run is exported to for serving, in fp32; once, until it changes.
-
-    Raises:
-        UserError: As `export_onnx`.
-    """
-    folder = run.folder / "serving"
-    if (folder / MANIFEST).is_file():
-        if read_json(folder / MANIFEST)["predictions"] == run.digest("predictions"):
-            return folder
-        shutil.rmtree(folder)
-    run.say(f"export: {folder}")
-    export_onnx(run, folder)
-    return folder
-
-
-def export_onnx(
-    run: Run, out: Path, *, precision: Precision = "fp32", graphs: Graphs = "several"
-) -> dict[str, Any]:
-    """Write a finished run, ensembles too, as a folder that `desmatch serve` opens without torch.
-
-    Each graph is compared with the run's own logits of held-out rows, each row by the model that
-    did without its fold.
-
-    Args:
-        run: With its predictions.
-        out: A folder that is not there yet.
-        precision: Of the weights; with int8 the products too, their inputs quantized on the way.
-        graphs: How many there are for the models of one vocabulary.
-
-    Returns:
-        What serving.json holds.
-
-    Raises:
-        UserError: `out` is there, the run is not finished, or its rule scores its test alone.
-    """
-    _require_new(out)
-    rule = _rule(run)
-    members = run.members or {"model": run}
-    with atomic_folder(out) as partial:
-        saved = {
-            name: _export_member(member, partial / name, precision, graphs)
-            for name, member in members.items()
-        }
-        manifest = {
-            "precision": precision,
-            "members": {name: each.to_json() for name, (each, _) in saved.items()},
-            "rule": rule,
-            "closure": run.recipe.predict.closure,
-            "parity": {name: parity for name, (_, parity) in saved.items()},
-            "run": run.folder.resolve().name,
-            "predictions": run.digest("predictions"),
-            "revision": revision(),
-        }
-        write_json(partial / MANIFEST, manifest)
-    return manifest
-
-
-def _require_new(out: Path) -> None:
-    if out.exists():
-        raise UserError(f"{out}: is there already; name a new folder, or delete that one")
-
-
-def _rule(run: Run) -> dict[str, Any] | None:
-    """Return an ensemble's rule as it is kept, once it is known that it scores single pairs."""
-    if not run.members:
-        return None
-    load_rule(run.folder)
-    kept: dict[str, Any] = read_json(run.folder / "predictions" / COMBINATION)
-    return kept
-
-
-def _export_member(
-    run: Run, folder: Path, precision: Precision, graphs: Graphs
-) -> tuple[SavedMember, dict[str, float]]:
-    """Write the graphs and the vocabulary of the models of a run; return them and the parity."""
-    folder.mkdir()
-    models = [load_model(path).cpu() for path in run.last_models]
-    vocabulary = Vocabulary.load(run.last_models[0])
-    vocabulary.save(folder)
-    names = [f"{number}.onnx" for number in range(1 if graphs == "one" else len(models))]
-    with TemporaryDirectory() as scratch:
-        paths = [Path(scratch) / name for name in names]
-        if graphs == "one":
-            write_one_graph(models, paths[0])
-        else:
-            write_graphs(models, paths)
-        for path in paths:
-            quantize(path, folder / path.name, precision=precision)
-    saved = SavedMember(graphs=tuple(names), num_models=len(models))
-    return saved, _parity(run, MemberSession.load(folder, saved))
-
-
-def _parity(run: Run, session: MemberSession) -> dict[str, float]:
-    """Return how far a graph is from the run, on held-out rows: of probability, and of AUC."""
-    path = run.folder / "predictions" / VALIDATION
-    row, fold, labels = (read_column(path, name) for name in ("row", "fold", "label"))
-    theirs = np.stack([read_column(path, name) for name in COLUMNS[:2]])  # (2, B)
-    known = np.flatnonzero(np.isin(fold, run.recipe.validation.trained_folds))
-    chosen = known[:: -(-len(known) // PARITY_ROWS)]
-    train = run.prepared.rows["train"]
-    a, b = (column(train, side).take(row[chosen]).to_pylist() for side in ("a", "b"))
-    model = np.searchsorted(run.recipe.validation.trained_folds, fold[chosen])
-    ours = np.concatenate(
-        [_of_model(session, a[at], b[at], model[at]) for at in _slices(len(chosen))], axis=1
-    )
-    probs, expected = (expit(logits).mean(axis=0) for logits in (ours, theirs[:, chosen]))
-    labels = labels[chosen]
-    return {
-        "rows": len(chosen),
-        "largest_difference_of_probability": float(np.abs(probs - expected).max()),
-        "roc_auc": roc_auc(labels, probs),
-        "difference_of_roc_auc": roc_auc(labels, probs) - roc_auc(labels, expected),
-    }
-
-
-def _slices(num_rows: int, size: int = 64) -> Iterator[slice]:
-    return (slice(at, at + size) for at in range(0, num_rows, size))
-
-
-def _of_model(
-    session: MemberSession, a: Sequence[str], b: Sequence[str], model: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return (2, B), the logits of both orders by the model of each row."""
-    logits = session.logits(session.vocabulary.encode(a, b))  # (2, F, B)
-    return logits[:, model, np.arange(len(model))]

@@ -68,6 +68,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def require_new(folder: Path) -> None:
+    """Refuse to write a folder that is there.
+
+    Raises:
+        UserError: It is.
+    """
+    if folder.exists():
+        raise UserError(f"{folder}: is there already; name a new folder, or delete that one")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text whole or not at all."""
     with atomic_write(path) as partial:

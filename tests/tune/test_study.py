@@ -196,7 +196,7 @@ def test_a_recipe_with_members_is_refused(search):
 
 def test_optuna_is_named_where_it_is_missing(monkeypatch):
     require_optuna()
-    monkeypatch.setattr("desmatch.tune.study.find_spec", lambda _: None)
+    monkeypatch.setattr("desmatch.errors.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'desmatch\[tune\]'"):
         require_optuna()
 

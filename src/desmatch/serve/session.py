@@ -6,7 +6,7 @@ Shapes: B pairs, L tokens, F models of one vocabulary.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,13 @@ from desmatch.schema import Special
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it is read when onnxruntime is imported
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    RuntimeException,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +40,9 @@ if TYPE_CHECKING:
     from desmatch.ensemble.combine import Fitted
 
 MANIFEST = "serving.json"
+
+UNREADABLE = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, RuntimeException)
+"""What ONNX Runtime raises on a file that is no graph, or one it cannot run."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class SavedMember:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the manifest has it."""
-        return asdict(self)
+        return {"graphs": [*self.graphs], "num_models": self.num_models}
 
 
 class MemberSession:
@@ -137,7 +147,7 @@ def _open(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Infere
         raise UserError(f"{path}: no such graph; give the export again")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except (RuntimeError, ValueError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: not a graph that can be run ({error}); export again") from None
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from desmatch.errors import DivergedError, UserError
+from desmatch.errors import DivergedError, UserError, require_installed
 from desmatch.runs import generator, value_digest
 from desmatch.tune.ranges import Choices
 from desmatch.tune.space import own_values, space_to_json
@@ -95,8 +94,7 @@ def require_optuna() -> None:
     Raises:
         UserError: It is not installed.
     """
-    if find_spec("optuna") is None:
-        raise UserError("optuna is not installed; pip install 'desmatch[tune]'")
+    require_installed("tune", "optuna")
 
 
 def run_study(
