@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -72,6 +72,13 @@ class HttpError(Exception):
         self.status, self.detail = status, detail
 
 
+class Scored(NamedTuple):
+    """What the models say of B pairs, and of each how many ids training has not seen."""
+
+    predictions: Predictions
+    unknown_ids: list[int]
+
+
 class Service:
     """A model with what stands around it: batches, limits, metrics, readiness."""
 
@@ -86,16 +93,20 @@ class Service:
         self.telemetry.waiting.set_function(lambda: self.batcher.num_waiting)
         self.is_ready = False
 
-    async def score(self, pairs: list[tuple[str, str]]) -> Predictions:
-        """Score pairs, and count them."""
-        said = await self.batcher.score(pairs)
-        self.telemetry.pairs.inc(len(pairs))
-        self.telemetry.unknown_ids.inc(sum(map(self.count_unknown, pairs)))
-        return said
+    async def score(self, pairs: list[tuple[str, str]]) -> Scored:
+        """Score pairs, and count them.
 
-    def count_unknown(self, pair: tuple[str, str]) -> int:
-        """Return how many ids of a pair training has not seen."""
-        return self.model.count_unknown(pair)
+        Raises:
+            HttpError: Too many wait.
+        """
+        try:
+            said = await self.batcher.score(pairs)
+        except BusyError:
+            raise HttpError(503, "too many pairs wait; come back in a second") from None
+        unknown = [self.model.count_unknown(pair) for pair in pairs]
+        self.telemetry.pairs.inc(len(pairs))
+        self.telemetry.unknown_ids.inc(sum(unknown))
+        return Scored(said, unknown)
 
     async def body(self, request: Request) -> bytes:
         """Read a body within the limits.
@@ -198,16 +209,18 @@ def _add_match(app: FastAPI, service: Service) -> None:
     )
     async def match(request: Request) -> Response:
         pairs = _read(read_match, await service.body(request), service.limits)
-        said = await _scored(service, pairs)
-        columns = zip(said.scores, expit(said.forward), expit(said.backward), pairs, strict=True)
+        said, unknown_ids = await service.score(pairs)
+        columns = zip(
+            said.scores, expit(said.forward), expit(said.backward), unknown_ids, strict=True
+        )
         results = [
             {
                 "score": float(score),
                 "score_forward": float(forward),
                 "score_backward": float(backward),
-                "unknown_ids": service.count_unknown(pair),
+                "unknown_ids": unknown,
             }
-            for score, forward, backward, pair in columns
+            for score, forward, backward, unknown in columns
         ]
         return JSONResponse({"results": results})
 
@@ -226,7 +239,8 @@ def _add_gaiic(app: FastAPI, service: Service, on_exit: Callable[[], None] | Non
             return Response()
         rows = _read(read_gaiic, body, service.limits)
         asked = [row.pair for row in rows if row.pair is not None]
-        scores = iter((await _scored(service, asked)).scores.tolist()) if asked else iter(())
+        said = (await service.score(asked)).predictions.scores.tolist() if asked else []
+        scores = iter(said)
         return JSONResponse(
             gaiic_answer(rows, [None if row.pair is None else next(scores) for row in rows])
         )
@@ -245,13 +259,6 @@ def _read(reader: Callable[[bytes, Limits], list[Any]], body: bytes, limits: Lim
         raise HttpError(422, f"{place}: {first['msg']}" if place else first["msg"]) from None
     except BadRequestError as error:
         raise HttpError(400, str(error)) from None
-
-
-async def _scored(service: Service, pairs: list[tuple[str, str]]) -> Predictions:
-    try:
-        return await service.score(pairs)
-    except BusyError:
-        raise HttpError(503, "too many pairs wait; come back in a second") from None
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -94,31 +94,23 @@ class MemberSession:
         paths = [folder / name for name in saved.graphs]
         return cls([_open(path, options) for path in paths], Vocabulary.load(folder))
 
-    def logits(self, pairs: EncodedPairs) -> NDArray[np.float64]:
-        """Return (2, F, B): both orders in one call, log p(yes) - log p(no)."""
-        count = pairs.num_pairs
-        rows = np.tile(np.arange(count), 2)
-        inputs = padded_rows(pairs, rows, np.repeat([False, True], count))
-        each = [session.run(None, inputs)[0] for session in self.sessions]  # (2B, F') each
-        logits = np.concatenate(each, axis=1).astype(np.float64)
-        return logits.reshape(2, count, -1).transpose(0, 2, 1)
+    def logits(self, pairs: EncodedPairs, *, both_orders: bool = True) -> NDArray[np.float64]:
+        """Return (2, F, B): both orders in one call, log p(yes) - log p(no).
 
-    def forward_logits(self, pairs: EncodedPairs) -> NDArray[np.float64]:
-        """Return (F, B): `a` before `b` alone."""
-        count = pairs.num_pairs
-        inputs = padded_rows(pairs, np.arange(count), np.zeros(count, np.bool_))
-        each = [session.run(None, inputs)[0] for session in self.sessions]
-        return np.concatenate(each, axis=1).astype(np.float64).T
+        Or (1, F, B), `a` before `b` alone.
+        """
+        count, orders = pairs.num_pairs, (False, True) if both_orders else (False,)
+        rows = np.tile(np.arange(count), len(orders))
+        inputs = padded_rows(pairs, rows, np.repeat(orders, count))
+        each = [session.run(None, inputs)[0] for session in self.sessions]  # (rows, F') each
+        logits = np.concatenate(each, axis=1).astype(np.float64)
+        return logits.reshape(len(orders), count, -1).transpose(0, 2, 1)
 
     def score(self, pairs: EncodedPairs, *, both_orders: bool = True) -> Predictions:
         """Return the mean over models and orders, as a run's predictions have it."""
-        if both_orders:
-            logits = self.logits(pairs)
-            forward, backward = logits.mean(axis=1)
-            return Predictions(forward, backward, expit(logits).mean(axis=(0, 1)))
-        alone = self.forward_logits(pairs)
-        mean = alone.mean(axis=0)
-        return Predictions(mean, mean, expit(alone).mean(axis=0))
+        logits = self.logits(pairs, both_orders=both_orders)
+        by_order = logits.mean(axis=1)
+        return Predictions(by_order[0], by_order[-1], expit(logits).mean(axis=(0, 1)))
 
 
 def padded_rows(
