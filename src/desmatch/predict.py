@@ -298,7 +298,6 @@ def predict_texts(
     a: Any,  # noqa: ANN401 - any Arrow array or list of texts
     b: Any,  # noqa: ANN401 - any Arrow array or list of texts
     *,
-    shift: NDArray[np.float64] | float = 0.0,
     progress: str | None = None,
     in_bf16: bool = False,
 ) -> Predictions:
@@ -308,7 +307,6 @@ def predict_texts(
         model_folders: Of one vocabulary.
         a: (B,), texts, ids separated by single spaces.
         b: (B,), the second texts.
-        shift: (B,), added to the logits of each model.
         progress: Name of the progress bar, or none.
         in_bf16: Matrix products in bfloat16.
 
@@ -320,7 +318,7 @@ def predict_texts(
         score_pairs(load_model(folder), pairs, progress=progress, in_bf16=in_bf16)
         for folder in model_folders
     )
-    return mean_predictions([shifted(each, shift) for each in logits])
+    return mean_predictions([*logits])
 
 
 def mean_predictions(models: Sequence[PairLogits]) -> Predictions:
