@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -96,3 +97,23 @@ def encode_lists(pairs):
     texts = [text for pair in pairs for text in pair]
     offsets = np.cumsum([0, *(len(text) for text in texts)])
     return EncodedPairs(np.array([i for text in texts for i in text], np.int32), offsets)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, one for all tests: two at once would share an event loop, which fails."""
+    is_required = os.environ.get("DESMATCH_REQUIRE_CHROMIUM") == "1"
+    if not is_required:
+        pytest.importorskip("playwright.sync_api")
+    from playwright.sync_api import sync_playwright
+
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    path = next(filter(None, found), None)
+    if path is None and is_required:
+        pytest.fail("DESMATCH_REQUIRE_CHROMIUM=1, and no chromium is on the PATH")
+    if path is None:
+        pytest.skip("no chromium on the PATH")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield launched
+        launched.close()

@@ -1,33 +1,12 @@
 """The pages as a browser shows them; DESMATCH_REQUIRE_CHROMIUM=1 forbids to skip these tests."""
 
-import os
 import re
-import shutil
 
 import pytest
 
 from desmatch.report.html import DASH
 
-IS_REQUIRED = os.environ.get("DESMATCH_REQUIRE_CHROMIUM") == "1"
-if not IS_REQUIRED:
-    pytest.importorskip("playwright.sync_api")
-from playwright import sync_api  # noqa: E402 - where it is not installed these tests are skipped
-
 PHONE, DESK = {"width": 375, "height": 800}, {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="session")
-def browser():
-    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-    path = next(filter(None, found), None)
-    if path is None and IS_REQUIRED:
-        pytest.fail("DESMATCH_REQUIRE_CHROMIUM=1, and no chromium is on the PATH")
-    if path is None:
-        pytest.skip("no chromium on the PATH")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

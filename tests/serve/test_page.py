@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.test_browser import PHONE, browser  # noqa: F401 - a fixture
+from tests.report.test_browser import PHONE
 
 
 @pytest.fixture
-def page(browser, service):  # noqa: F811 - the fixture
+def page(browser, service):
     context = browser.new_context(viewport=PHONE)
     page = context.new_page()
     page.complaints, page.asked = [], []
