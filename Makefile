@@ -8,6 +8,7 @@ RUN ?= runs/demo
 STAMP := .venv/installed
 BENCH_STAMP := .venv/installed-bench
 OPTIONS ?=
+JOBS ?= 2
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -33,11 +34,11 @@ format: $(STAMP) ## Mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: $(STAMP) ## All tests that need neither a GPU nor a network
-	OMP_NUM_THREADS=1 $(BIN)/pytest
+test: $(STAMP) ## All tests that need neither a GPU nor a network, JOBS=2 at once
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
 test-all: $(STAMP) ## The slow tests too
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu" --numprocesses $(JOBS) --dist loadfile
 
 bench: $(STAMP) ## The benchmarks, one after the other
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_read.py
