@@ -16,8 +16,9 @@ from scipy.special import expit
 from desmatch.data.read import column
 from desmatch.data.vocabulary import Vocabulary
 from desmatch.ensemble.predictions import COLUMNS
+from desmatch.ensemble.rules import rule_from_json
 from desmatch.evaluate import read_column
-from desmatch.members import COMBINATION, load_rule
+from desmatch.members import COMBINATION
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.checkpoints import load_model
 from desmatch.model.graph import write_graphs, write_one_graph
@@ -102,8 +103,8 @@ def _rule(run: Run) -> dict[str, Any] | None:
     """Return an ensemble's rule as it is kept, once it is known that it scores single pairs."""
     if not run.members:
         return None
-    load_rule(run.folder)
     kept: dict[str, Any] = read_json(run.folder / "predictions" / COMBINATION)
+    rule_from_json(kept, run=str(run.folder))
     return kept
 
 

@@ -101,7 +101,7 @@ class PairMatcher:
         Args:
             a: (B,).
             b: (B,).
-            shift: (B,), added to the logits of each model, or of the whole ensemble.
+            shift: (B,), added to the logits of each model.
             in_bf16: Matrix products in bfloat16.
         """
         encoded = self.vocabulary.encode(a, b)
@@ -150,7 +150,10 @@ class EnsembleMatcher(PairMatcher):
         shift: NDArray[np.float64] | float = 0.0,
         in_bf16: bool = False,
     ) -> Predictions:
-        """As `PairMatcher.score_texts`."""
+        """Return what the rule makes of the members' logits, and the scores that follow.
+
+        The arguments are those of any matcher; `shift` is added to the combined logits.
+        """
         said = [each.score_texts(a, b, in_bf16=in_bf16) for each in self.members.values()]
         return combine_predictions(self.rule, said).shifted(shift)
 

@@ -17,8 +17,9 @@ from desmatch.arguments import build_parser
 from desmatch.cli import INTERRUPTED, main
 from desmatch.console import describe_verdict
 from desmatch.errors import UserError
+from desmatch.serve import Contract
 from desmatch.serve import referee as module
-from desmatch.serve.referee import CONTRACTS, ContractName, Rules, referee
+from desmatch.serve.referee import CONTRACTS, Rules, referee
 
 PAIRS = [("1 2 3", "4 5"), ("6", "7 8"), ("9 1", "2"), ("3 3", "3"), ("5", "5 &=+%")]
 SCORES = [0.1, 0.2, 0.3, 0.4, 1.0]
@@ -365,6 +366,6 @@ def test_ctrl_c_leaves_nothing_behind(capsys, tmp_path, monkeypatch):
 
 def test_the_command_line_offers_every_contract():
     words = ["referee", "--url", "u", "--test", "t", "--out", "o", "--contract"]
-    assert get_args(ContractName) == tuple(CONTRACTS)
+    assert get_args(Contract) == tuple(CONTRACTS)
     for contract in CONTRACTS:
         assert build_parser().parse_args([*words, contract]).contract == contract

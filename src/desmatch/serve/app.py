@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from desmatch.ensemble.predictions import Predictions
+    from desmatch.serve import Contract
     from desmatch.serve.session import ServedModel
-
-Contract = Literal["v1", "gaiic"]
 
 MOST_PAIRS_A_CALL = 64
 """Of requests that came at once."""

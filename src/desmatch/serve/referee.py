@@ -19,7 +19,7 @@ from desmatch.errors import UserError, require
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-ContractName = Literal["gaiic", "v1"]
+    from desmatch.serve import Contract
 
 MAX_ANSWER_BYTES = 1 << 20
 """More of an answer to one pair is not read."""
@@ -34,7 +34,7 @@ FORM = "application/x-www-form-urlencoded"
 class Rules:
     """What the client asks for and how long it waits."""
 
-    contract: ContractName = "gaiic"
+    contract: Contract = "gaiic"
     """`gaiic`: the form of POST /tccapi; `v1`: the JSON of POST /v1/match."""
 
     seconds: float = 15 * 60
@@ -125,7 +125,7 @@ class _Request(NamedTuple):
     content_type: str | None = None
 
 
-class _Contract(NamedTuple):
+class _Terms(NamedTuple):
     """How to ask about a pair, and how to read the only result of the answer."""
 
     probe: str
@@ -187,7 +187,7 @@ class _Sheet:
         address: _Address,
         row: int,
         pair: tuple[str, str],
-        contract: ContractName,
+        contract: Contract,
         *,
         timeout: float,
     ) -> None:
@@ -342,8 +342,8 @@ def _read_v1(result: Mapping[str, Any], index: str) -> float:  # noqa: ARG001 - 
     return _probability(result, "score")
 
 
-CONTRACTS: dict[ContractName, _Contract] = {
-    "gaiic": _Contract("/tccapi", _ask_gaiic, _read_gaiic),
-    "v1": _Contract("/readyz", _ask_v1, _read_v1),
+CONTRACTS: dict[Contract, _Terms] = {
+    "gaiic": _Terms("/tccapi", _ask_gaiic, _read_gaiic),
+    "v1": _Terms("/readyz", _ask_v1, _read_v1),
 }
 """A contract's name to what it asks and how it answers."""

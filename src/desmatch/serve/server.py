@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from desmatch.errors import UserError
-from desmatch.serve.app import Contract, build_app
+from desmatch.serve.app import build_app
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from fastapi import FastAPI
 
+    from desmatch.serve import Contract
     from desmatch.serve.contracts import Limits
     from desmatch.serve.session import ServedModel
 
