@@ -143,6 +143,7 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
 
     _add_serve(verbs)
     _add_referee(verbs)
+    _add_anonymize(verbs)
 
     runs = verbs.add_parser("runs", help="list runs with their figures, the best first")
     runs.add_argument("folder", type=Path, metavar="FOLDER", nargs="?", default=Path("runs"),
@@ -209,6 +210,35 @@ def _add_referee(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
                          help="for the server to be ready, off the clock (60)")  # fmt: skip
     referee.add_argument("--rows", type=_positive, metavar="N",
                          help="send and write the first N rows alone")  # fmt: skip
+
+
+def _add_anonymize(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    anonymize = verbs.add_parser("anonymize", help="turn pairs of plain texts into numbered ones")
+    anonymize.add_argument("inputs", type=Path, metavar="INPUT", nargs="+",
+                           help="TSV, .csv, .jsonl or .parquet, also .gz")  # fmt: skip
+    anonymize.add_argument("--out", type=Path, required=True, metavar="FOLDER",
+                           help="new folder of the numbered files, to be published")  # fmt: skip
+    anonymize.add_argument("--key", type=Path, required=True, metavar="FILE",
+                           help="key to make or to extend, never to be published")  # fmt: skip
+    anonymize.add_argument("--columns", metavar="A,B[,LABEL]",
+                           help="names of the columns (a,b,label); with --no-header numbers from "
+                           "1; a TSV has a header only where this is given")  # fmt: skip
+    anonymize.add_argument("--no-header", action="store_true", help="line 1 is a row too")
+    anonymize.add_argument("--tokens", default="auto", metavar="auto|TOKENIZER",
+                           help="auto: characters of Chinese, Japanese and Thai, words elsewhere; "
+                           "or a tokenizer.json, or a folder of transformers")  # fmt: skip
+    anonymize.add_argument("--lowercase", action="store_true", help="with auto: A is a")
+    anonymize.add_argument("--secret-file", type=Path, metavar="FILE",
+                           help="secret that decides the numbers; else the environment's "
+                           "DESMATCH_SECRET, else the key's, else a random one")  # fmt: skip
+    anonymize.add_argument("--min-count", type=_positive, default=1, metavar="K",
+                           help="tokens seen fewer than K times share a number (1)")  # fmt: skip
+    anonymize.add_argument("--rare-buckets", type=_positive, default=1, metavar="N",
+                           help="with --min-count: one of N numbers (1)")  # fmt: skip
+    anonymize.add_argument("--shuffle", action="store_true",
+                           help="put each file's rows into an order of the secret's")  # fmt: skip
+    anonymize.add_argument("--key-in-out", action="store_true",
+                           help="let the key lie in the folder that is published")  # fmt: skip
 
 
 def _add_which_model(parser: argparse.ArgumentParser) -> None:

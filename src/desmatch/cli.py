@@ -329,6 +329,33 @@ def _referee(options: argparse.Namespace) -> None:
     print(f"wrote {len(verdict.scores)} scores to {options.out}")
 
 
+def _anonymize(options: argparse.Namespace) -> None:
+    from desmatch.console import describe_published
+    from desmatch.publish.anonymize import Protection, Request, anonymize
+    from desmatch.publish.key import read_secret
+    from desmatch.publish.plain import Columns
+
+    if options.rare_buckets > 1 and options.min_count == 1:
+        raise UserError("--rare-buckets needs --min-count K beside it, which says what is rare")
+    names = tuple(options.columns.split(",")) if options.columns is not None else ()
+    request = Request(
+        inputs=options.inputs,
+        out=options.out,
+        key=options.key,
+        columns=Columns(names=names, has_header=not options.no_header),
+        tokens=options.tokens,
+        lowercase=options.lowercase,
+        secret=read_secret(options.secret_file),
+        protection=Protection(
+            min_count=options.min_count,
+            rare_buckets=options.rare_buckets,
+            is_shuffled=options.shuffle,
+        ),
+        may_hold_key=options.key_in_out,
+    )
+    print(describe_published(anonymize(request), options.key))
+
+
 def _runs(options: argparse.Namespace) -> None:
     from desmatch.console import describe_runs
     from desmatch.ledger import read_runs
@@ -367,6 +394,7 @@ ACTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "diagnose": _diagnose,
     "serve": _serve,
     "referee": _referee,
+    "anonymize": _anonymize,
     "runs": _runs,
 }
 """A verb to what does its work."""

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from desmatch.publish.anonymize import Published
+
 
 def describe_data(figures: Mapping[str, Any]) -> str:
     """Return the figures of the prepared data as a table and sentences."""
@@ -132,6 +134,19 @@ def describe_verdict(figures: Mapping[str, Any]) -> str:
         f"{figures['share_over_limit']:.2%} over {figures['limit_ms']:g}",
         *(f"  failed: {each['reason']}, rows: {each['rows']}, the first: {each['first_row']}"
           for each in figures["failures"]),
+    ])  # fmt: skip
+
+
+def describe_published(published: Published, key: Path) -> str:
+    """Return what was numbered, and what must stay at home."""
+    rare = f"; {published.num_rare} rarer ones share numbers" if published.num_rare else ""
+    return "\n".join([
+        *(f"wrote {file.path}: {file.num_rows} rows, {'' if file.is_labelled else 'un'}labelled"
+          for file in published.files),
+        f"{published.num_numbers} tokens with a number of their own{rare}",
+        f"key: {key}, {published.num_in_key} tokens; whoever has it reads the texts: keep it, and "
+        "never publish it",
+        "numbering hides words, not how often they come: `desmatch audit` measures what shows",
     ])  # fmt: skip
 
 

@@ -48,6 +48,7 @@ RATIO_FROM_BYTES = 100 << 20
 """... once this many bytes came out of it."""
 
 GZIP_MAGIC = b"\x1f\x8b"
+GZIP_SUFFIX = ".gz"
 UTF8_BOM = b"\xef\xbb\xbf"
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -77,7 +78,7 @@ def read_blocks(path: Path) -> Iterator[Block]:
     Raises:
         UserError: The file cannot be read, is not of its kind, is UTF-16 or expands too far.
     """
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    suffix = Path(path.name.lower().removesuffix(GZIP_SUFFIX)).suffix
     with _read_errors(path):
         if path.is_dir():
             raise IsADirectoryError
@@ -89,6 +90,18 @@ def read_blocks(path: Path) -> Iterator[Block]:
                     yield _from_json(block)
             case _:
                 yield from _text_blocks(path)
+
+
+def read_text(path: Path) -> Iterator[Block]:
+    """Yield the lines of a plain or gzip text as they are, whatever they hold.
+
+    Raises:
+        UserError: As `read_blocks`.
+    """
+    with _read_errors(path):
+        if path.is_dir():
+            raise IsADirectoryError
+        yield from _text_blocks(path)
 
 
 @contextmanager
