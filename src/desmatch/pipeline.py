@@ -128,11 +128,11 @@ def _evaluate(run: Run, stage: StageFolder) -> None:
 
 def _submit(run: Run, stage: StageFolder) -> None:
     scores = read_column(run.folder / "predictions" / TEST, "score")
-    with stage.finish() as folder:
+    with stage.finish(beside=[run.folder / CARD]) as folder:
         write_submission(folder, scores, expected_rows=len(run.prepared.rows["test"]))
         card = build_card(run.folder, run.recipe, recipe_name=run.recipe_name, command=run.command)
         write_json(folder / CARD, public_card(card))
-    write_json(run.folder / CARD, card)
+        write_json(run.folder / CARD, card)
 
 
 def _report(run: Run, stage: StageFolder) -> None:
@@ -214,6 +214,8 @@ def _do_step(run: Run, stage: Stage) -> None:
     wait_for_everyone()
     if is_finished:
         run.say(f"{stage.name}: {folder.path} still holds, skipped")
+        if is_main_process():
+            folder.drop_work()
     elif donor is not None:
         run.say(f"{stage.name}: {folder.path} is that of {donor}, taken over")
         if is_main_process():
@@ -221,7 +223,8 @@ def _do_step(run: Run, stage: Stage) -> None:
             _log(run, stage, minutes=0.0, is_taken_over=True)
     else:
         if folder.path.is_dir():
-            run.say(f"{stage.name}: {folder.path} is of other inputs or options, made again")
+            why = folder.damage or f"{folder.path} is of other inputs or options"
+            run.say(f"{stage.name}: {why}, made again")
         _act(run, stage, folder)
 
 

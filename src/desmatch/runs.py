@@ -16,10 +16,12 @@ from zlib import crc32
 
 import numpy as np
 
+from desmatch.disk import disk_errors
 from desmatch.errors import UserError
+from desmatch.seals import damage, require_format, seal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 CARD = "card.json"
 MEMBERS = "members"
@@ -44,28 +46,33 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends well.
 
     A block that raises leaves `path` as it was and no temporary file behind.
+
+    Raises:
+        DiskError: The disk is full, or must not be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Like `atomic_write`, for a whole folder; an older folder of that name is replaced."""
     partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        shutil.rmtree(path, ignore_errors=True)
-        partial.replace(path)
-    finally:
+    with disk_errors(path):
         shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            shutil.rmtree(path, ignore_errors=True)
+            partial.replace(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def require_new(folder: Path) -> None:
@@ -142,8 +149,13 @@ class StageFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the finished folder has this digest."""
-        return _digest_in(self.path) == self.digest
+        """Whether the finished folder has this digest and is whole."""
+        return _kept_in(self.path).get("digest") == self.digest and not self.damage
+
+    @property
+    def damage(self) -> str:
+        """Which file of the finished folder is not what it was, or an empty text."""
+        return damage_of(self.path)
 
     def part(self, name: str) -> StageFolder:
         """Return a folder beside this one for a part of the stage."""
@@ -153,25 +165,39 @@ class StageFolder:
         """Make the work folder, or find one to continue from.
 
         Raises:
-            UserError: Work of this digest is there and `may_resume` is not set.
+            UserError: Work of this digest is there and `may_resume` is not set, or what it is of
+                cannot be read.
         """
-        if _digest_in(self.work) != self.digest:
+        if damage := damage_of(self.work):
+            raise UserError(f"{damage}; `rm -r {self.work}` lets the stage begin again")
+        if _kept_in(self.work).get("digest") != self.digest:
             shutil.rmtree(self.work, ignore_errors=True)
         elif not self.may_resume and any(self.work.glob("checkpoint-*")):
             raise UserError(
                 f"{self.work}: holds an interrupted training; "
                 "add --resume to go on with it, or delete that folder to begin again"
             )
-        self.work.mkdir(parents=True, exist_ok=True)
+        with disk_errors(self.work):
+            self.work.mkdir(parents=True, exist_ok=True)
         write_json(self.work / STAGE, {"digest": self.digest})
 
     @contextmanager
-    def finish(self) -> Iterator[Path]:
-        """Give a temporary folder that becomes the finished one; then drop the work folder."""
+    def finish(self, *, beside: Sequence[Path] = ()) -> Iterator[Path]:
+        """Give a temporary folder that becomes the finished one; then drop the work folder.
+
+        Args:
+            beside: Files outside of it that the stage writes too, before the block ends.
+        """
         with atomic_folder(self.path) as partial:
             yield partial
-            write_json(partial / STAGE, {"digest": self.digest})
-        shutil.rmtree(self.work, ignore_errors=True)
+            sealed = seal(partial, beside=beside, but=STAGE)
+            write_json(partial / STAGE, {"digest": self.digest, **sealed})
+        self.drop_work()
+
+    def drop_work(self) -> None:
+        """Remove what a process that was killed as it finished the stage has left of its work."""
+        for left in self.path.parent.glob(f".{self.path.name}*.making"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def adopt(self, other: Path) -> bool:
         """Take over a folder where the same stage was finished, its files by hard links.
@@ -182,7 +208,7 @@ class StageFolder:
         Returns:
             Whether it had this digest, so that this stage is finished now.
         """
-        if _digest_in(other) != self.digest:
+        if not replace(self, path=other).is_finished:
             return False
         with self.finish() as folder:
             shutil.copytree(other, folder, copy_function=link_file, dirs_exist_ok=True)
@@ -197,13 +223,32 @@ def link_file(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _digest_in(folder: Path) -> str | None:
-    """Return the digest a stage's folder carries, or none where it carries none."""
+UNREADABLE = {"files": {STAGE: "those of JSON"}}
+"""What a stage's folder says whose own file cannot be read: that this file is damaged."""
+
+
+def damage_of(folder: Path) -> str:
+    """Return which file of a stage's folder is not what it was, or an empty text."""
+    return damage(folder, _kept_in(folder))
+
+
+def _kept_in(folder: Path) -> dict[str, Any]:
+    """Return what a stage's folder says of itself; nothing where it is no stage's.
+
+    Raises:
+        UserError: It is of a newer version.
+    """
     path = folder / STAGE
     if not path.is_file():
-        return None
-    found = read_json(path)
-    return str(found.get("digest")) if isinstance(found, dict) else None
+        return {}
+    try:
+        kept = read_json(path)
+    except UserError:
+        kept = None
+    if not isinstance(kept, dict) or not isinstance(kept.get("files", {}), dict):
+        return UNREADABLE
+    require_format(path, kept, mend="use that version, or make the run anew in another folder")
+    return kept
 
 
 def file_digest(path: Path) -> str:

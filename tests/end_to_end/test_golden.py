@@ -2,12 +2,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-
-import pytest
 
 from desmatch.cli import main
 
@@ -48,25 +44,3 @@ def test_two_processes_share_the_batches_and_write_one_run(sample_folder, tmp_pa
     assert len((out / "submission" / "result.tsv").read_text().splitlines()) == 60
     history = json.loads((out / "fold-0" / "pretrained" / "history.json").read_text())
     assert history[-1]["step"] == 14  # 460 rows in batches of 16, half of them on each process
-
-
-@pytest.mark.parametrize("stage", ["pretrained", "finetuned"])
-def test_a_killed_run_resumes_to_the_same_submission(
-    stage, finished_run, sample_folder, tmp_path, tiny_options
-):
-    out = tmp_path / "killed"
-    command = [sys.executable, "-m", "desmatch", *words(sample_folder, out, tiny_options)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list(out.glob(f"fold-0/.{stage}.making/checkpoint-*/trainer_state.json")):
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "no checkpoint appeared"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (out / "submission").exists()
-    assert main([*words(sample_folder, out, tiny_options), "--resume"]) == 0
-    assert outputs(out) == outputs(finished_run)
-    assert not list(out.rglob(".*"))

@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from desmatch.disk import disk_errors
 from desmatch.errors import UserError
 from desmatch.model.dropout import use_bank_dropout
 from desmatch.model.heads import model_inputs
@@ -31,6 +32,7 @@ from desmatch.prepare import FIGURES, Prepared
 from desmatch.runs import StageFolder, atomic_write, write_json
 from desmatch.train.adversarial import build_attack
 from desmatch.train.averaging import WeightAverage
+from desmatch.train.checkpoints import CheckpointSeal, sound_checkpoint, step_of
 from desmatch.train.machine import keep_freed_memory, loader_workers, use_machine, uses_bf16
 from desmatch.train.optimizers import build_optimizer, build_scheduler
 from desmatch.train.processes import is_main_process, num_processes, wait_for_everyone
@@ -152,6 +154,11 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             )
         return self.lr_scheduler
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        with disk_errors(Path(self.args.output_dir) / name):
+            super()._save_checkpoint(*args, **kwargs)
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # noqa: ANN401
         """Judge the model and keep the held-out rows' logits, if any, beside the checkpoints."""
         model = self.accelerator.unwrap_model(self.model)
@@ -190,7 +197,8 @@ def train_stage(
         stage: The stage's folders.
 
     Raises:
-        UserError: The newest checkpoint cannot be read, or must not be continued from.
+        UserError: The newest whole checkpoint cannot be read or must not be continued from, or
+            the disk is full.
     """
     if is_main_process():
         stage.begin()
@@ -204,21 +212,22 @@ def train_stage(
     trainer = StageTrainer(
         model, arguments, batches=batches, objective=objective, validation=validation
     )
-    checkpoint = last_checkpoint(folder)
+    trainer.add_callback(CheckpointSeal)  # after the average
+    checkpoint = sound_checkpoint(folder)
     trainer.add_callback(ProgressBar(stage.label))
     add_tensorboard(
-        trainer, recipe.tracking, stage.logs, last_step=_step_of(checkpoint) if checkpoint else None
+        trainer, recipe.tracking, stage.logs, last_step=step_of(checkpoint) if checkpoint else None
     )
     try:
         if trainer.average is not None and checkpoint is not None:
             trainer.average.load(checkpoint)
         trainer.train(resume_from_checkpoint=checkpoint)
     except UNREADABLE as error:
-        if checkpoint is None or trainer.state.global_step > _step_of(checkpoint):
+        if checkpoint is None or trainer.state.global_step > step_of(checkpoint):
             raise
         raise UserError(
-            f"{checkpoint}: this checkpoint cannot be continued from ({error}); delete that "
-            "folder to go on from the one before it"
+            f"{checkpoint}: this checkpoint cannot be continued from ({error}); "
+            f"`rm -r {checkpoint}` lets the same command go on from the one before it"
         ) from error
     if trainer.average is not None:
         trainer.average.settle(trainer.state.best_model_checkpoint)
@@ -256,11 +265,6 @@ def finish_stage(
             if labels is not None:
                 np.savez(partial / LABELS, **labels)  # type: ignore[arg-type]
     wait_for_everyone()
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint of an interrupted stage, or none."""
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 
 def _training_arguments(
@@ -325,14 +329,10 @@ def _history(state: TrainerState, stage: str) -> list[dict[str, Any]]:
     }
     lines = []
     for logged in state.log_history:
-        kept = {names[key]: value for key, value in logged.items() if key in names}
+        kept = {name: logged[key] for key, name in names.items() if key in logged}
         if kept:
             lines.append({"stage": stage, "step": logged["step"], **kept})
     return lines
-
-
-def _step_of(checkpoint: str) -> int:
-    return int(checkpoint.rsplit("-", 1)[1])
 
 
 def _only_item(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
