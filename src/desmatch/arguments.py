@@ -115,6 +115,9 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
         default="several",
         help="with onnx: a graph for each model, or one for all of a vocabulary",
     )
+    export.add_argument("--with-rows", action="store_true",
+                        help="with onnx: the labelled pairs go along, for the service to show "
+                        "those nearest to a pair")  # fmt: skip
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     _add_which_model(export)
 
@@ -169,6 +172,9 @@ def _add_serve(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         default="both",
         help="score both orders of a pair, or the given one alone, faster",
     )
+    serve.add_argument("--rows", type=Path, metavar="FILE",
+                       help="labelled pairs to show the nearest of, such as train.tsv (those of an "
+                       "export --with-rows)")  # fmt: skip
     serve.add_argument("--threads", type=int, default=0, metavar="N",
                        help="of one product of matrices; 0: one a core")  # fmt: skip
     serve.add_argument(

@@ -199,7 +199,13 @@ def _export(options: argparse.Namespace) -> None:
         run = run if options.member is None else run.of_member(options.member)
         if options.fold is not None:
             run = run.of_fold(options.fold)
-        manifest = export_onnx(run, options.out, precision=options.precision, graphs=options.graphs)
+        manifest = export_onnx(
+            run,
+            options.out,
+            precision=options.precision,
+            graphs=options.graphs,
+            with_rows=options.with_rows,
+        )
         print(describe_export(options.out, manifest))
         return
     from desmatch.export import export_hugging_face, export_torch
@@ -212,11 +218,14 @@ def _export(options: argparse.Namespace) -> None:
 def _serve(options: argparse.Namespace) -> None:
     require_installed("serve", "fastapi", "onnxruntime", "prometheus_client", "uvicorn")
     from desmatch.serve.contracts import Limits
+    from desmatch.serve.nearest import ROWS, NearestRows
     from desmatch.serve.server import Place, serve
     from desmatch.serve.session import ServedModel
 
     folder, is_both = _exported(options.model), options.orders == "both"
     model = ServedModel.load(folder, num_threads=options.threads, both_orders=is_both)
+    path = options.rows or folder / ROWS
+    rows = NearestRows.read(path) if options.rows or path.is_file() else None
     place = Place(
         host=options.host,
         port=options.port,
@@ -227,7 +236,7 @@ def _serve(options: argparse.Namespace) -> None:
     limits = Limits(
         body_bytes=options.max_body, pairs_per_call=options.max_pairs, ids_per_text=options.max_ids
     )
-    serve(model, place, limits)
+    serve(model, place, limits, rows=rows)
 
 
 def _exported(folder: Path) -> Path:

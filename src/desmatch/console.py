@@ -215,6 +215,10 @@ def describe_export(folder: Path, manifest: Mapping[str, Any]) -> str:
             f"{parity['largest_difference_of_probability']:.2g} at most, AUC "
             f"{parity['roc_auc']:.4f} ({parity['difference_of_roc_auc']:+.5f})"
         )
+    if manifest["rows"] is not None:
+        lines.append(
+            f"  with {manifest['rows']} labelled pairs, which anybody who may ask it can see"
+        )
     if manifest["closure"]:
         lines.append("  what follows from labelled pairs is not part of it: pairs stand alone")
     return "\n".join(lines)

@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from scipy.special import expit
 
 from desmatch.data.read import column
@@ -23,6 +25,7 @@ from desmatch.metrics.roc import roc_auc
 from desmatch.model.checkpoints import load_model
 from desmatch.model.graph import write_graphs, write_one_graph
 from desmatch.runs import VALIDATION, atomic_folder, read_json, require_new, revision, write_json
+from desmatch.serve.nearest import ROWS, distinct_rows
 from desmatch.serve.quantize import quantize
 from desmatch.serve.session import MANIFEST, MemberSession, SavedMember
 
@@ -58,7 +61,12 @@ def exported(run: Run) -> Path:
 
 
 def export_onnx(
-    run: Run, out: Path, *, precision: Precision = "fp32", graphs: Graphs = "several"
+    run: Run,
+    out: Path,
+    *,
+    precision: Precision = "fp32",
+    graphs: Graphs = "several",
+    with_rows: bool = False,
 ) -> dict[str, Any]:
     """Write a finished run, ensembles too, as a folder that `desmatch serve` opens without torch.
 
@@ -70,6 +78,7 @@ def export_onnx(
         out: A folder that is not there yet.
         precision: Of the weights; with int8 the products too, their inputs quantized on the way.
         graphs: How many there are for the models of one vocabulary.
+        with_rows: Whether the labelled pairs go along, for the service to show the nearest of.
 
     Returns:
         What serving.json holds.
@@ -89,6 +98,7 @@ def export_onnx(
             "precision": precision,
             "members": {name: each.to_json() for name, (each, _) in saved.items()},
             "rule": rule,
+            "rows": _write_rows(run, partial / ROWS) if with_rows else None,
             "closure": run.recipe.predict.closure,
             "parity": {name: parity for name, (_, parity) in saved.items()},
             "run": run.folder.resolve().name,
@@ -97,6 +107,14 @@ def export_onnx(
         }
         write_json(partial / MANIFEST, manifest)
     return manifest
+
+
+def _write_rows(run: Run, path: Path) -> int:
+    """Write the distinct labelled pairs of a run; return how many there are."""
+    train = run.prepared.rows["train"]
+    rows = distinct_rows(pa.table({name: column(train, name) for name in ("a", "b", "label")}))
+    pq.write_table(rows, path)
+    return len(rows)
 
 
 def _rule(run: Run) -> dict[str, Any] | None:

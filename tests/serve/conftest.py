@@ -23,6 +23,15 @@ def exported_folder(finished_run, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="session")
+def export_with_rows(finished_run, tmp_path_factory):
+    """The same with its labelled pairs."""
+    out = tmp_path_factory.mktemp("with-rows") / "model"
+    words = ["export", str(finished_run), "--to", "onnx", "--with-rows", "--out", str(out)]
+    assert main(words) == 0
+    return out
+
+
 class Client:
     """A service at a port: a new connection for each request."""
 
@@ -91,4 +100,10 @@ def wait_until_ready(client):
 @pytest.fixture(scope="session")
 def service(exported_folder):
     with running(exported_folder, "--contract", "gaiic") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def service_with_rows(export_with_rows):
+    with running(export_with_rows, "--contract", "gaiic") as client:
         yield client

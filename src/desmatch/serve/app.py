@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -19,11 +19,14 @@ from desmatch.serve.contracts import (
     Limits,
     MatchRequest,
     MatchResponse,
-    Problem,
+    NearestRequest,
+    NearestResponse,
     gaiic_answer,
     read_gaiic,
     read_match,
+    read_nearest,
 )
+from desmatch.serve.description import NOT_READY, PROBLEMS, describe_requests, json_body, problem
 from desmatch.serve.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -33,34 +36,23 @@ if TYPE_CHECKING:
 
     from desmatch.ensemble.predictions import Predictions
     from desmatch.serve import Contract
+    from desmatch.serve.nearest import NearestRows
     from desmatch.serve.session import ServedModel
 
 MOST_PAIRS_A_CALL = 64
 """Of requests that came at once."""
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+NO_ROWS = (
+    "This export holds no training rows; make it with `desmatch export --with-rows`, or serve it "
+    "with --rows FILE"
+)
 PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 )
 """The page loads nothing from elsewhere and asks nobody but its own server."""
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text}
-    for status, text in (
-        (400, "The request cannot be read"),
-        (408, "The body did not come in time"),
-        (413, "The body is too large"),
-        (422, "The JSON is not what is asked for"),
-        (503, "Too many wait, or the service is about to stop"),
-    )
-}
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": MatchRequest.model_json_schema(
-            ref_template="#/components/schemas/{model}")}},
-    }
-}  # fmt: skip
+Asked = TypeVar("Asked")
 
 
 class HttpError(Exception):
@@ -138,6 +130,7 @@ def build_app(
     *,
     contract: Contract = "v1",
     limits: Limits | None = None,
+    rows: NearestRows | None = None,
     on_exit: Callable[[], None] | None = None,
 ) -> FastAPI:
     """Return the service of a model.
@@ -146,6 +139,7 @@ def build_app(
         model: Loaded.
         contract: gaiic adds the contest's route to our own.
         limits: Of a call; none: the usual ones.
+        rows: Of the training, to show the nearest of; none: none are shown.
         on_exit: What the contest's body `exit` does; none: it is a bad request like any other.
     """
     service = Service(model, limits or Limits())
@@ -162,18 +156,21 @@ def build_app(
         title="desmatch", summary="Do two desensitised texts mean the same?", lifespan=lifespan
     )
     app.state.service = service
-    _add_page(app)
+    _add_page(app, has_rows=rows is not None)
     _add_probes(app, service)
     _add_match(app, service)
+    _add_nearest(app, service, rows)
     if contract == "gaiic":
         _add_gaiic(app, service, on_exit)
+    describe_requests(app)
     app.add_exception_handler(HttpError, _refuse)
     app.add_middleware(Watch, telemetry=service.telemetry)
     return app
 
 
-def _add_page(app: FastAPI) -> None:
-    page = files("desmatch.serve").joinpath("page.html").read_text(encoding="utf-8")
+def _add_page(app: FastAPI, *, has_rows: bool) -> None:
+    plain = files("desmatch.serve").joinpath("page.html").read_text(encoding="utf-8")
+    page = plain.replace("<!-- why there are none -->", "" if has_rows else NO_ROWS)
 
     async def show(request: Request) -> Response:
         del request
@@ -187,13 +184,20 @@ def _add_probes(app: FastAPI, service: Service) -> None:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", summary="Whether it takes requests", responses={503: PROBLEMS[503]})
+    @app.get("/readyz", summary="Whether it takes requests", responses=NOT_READY)
     async def readyz() -> dict[str, str]:
         if not service.is_ready:
             raise HttpError(503, "not ready, or about to stop")
         return {"status": "ready"}
 
-    @app.get("/metrics", summary="For Prometheus", response_class=Response)
+    described = {
+        "description": "Metrics",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+
+    @app.get(
+        "/metrics", summary="For Prometheus", response_class=Response, responses={200: described}
+    )
     async def metrics() -> Response:
         return Response(service.telemetry.text(), media_type=METRICS_TYPE)
 
@@ -203,8 +207,8 @@ def _add_match(app: FastAPI, service: Service) -> None:
         "/v1/match",
         summary="Score one pair or many",
         response_model=MatchResponse,
-        responses=PROBLEMS,
-        openapi_extra=BODY,
+        responses={**PROBLEMS, **NOT_READY},
+        openapi_extra=json_body(MatchRequest),
     )
     async def match(request: Request) -> Response:
         pairs = _read(read_match, await service.body(request), service.limits)
@@ -224,14 +228,29 @@ def _add_match(app: FastAPI, service: Service) -> None:
         return JSONResponse({"results": results})
 
 
+def _add_nearest(app: FastAPI, service: Service, rows: NearestRows | None) -> None:
+    @app.post(
+        "/v1/nearest",
+        summary="Show the training rows nearest to a pair",
+        response_model=NearestResponse,
+        responses={**PROBLEMS, **problem(404, "No training rows are held")},
+        openapi_extra=json_body(NearestRequest),
+    )
+    async def nearest(request: Request) -> Response:
+        body = await service.body(request)
+        if rows is None:
+            raise HttpError(404, NO_ROWS)
+        asked = _read(read_nearest, body, service.limits)
+        found = rows.search(asked.a, asked.b, num_rows=asked.num_rows)
+        return JSONResponse({"rows": [row._asdict() for row in found]})
+
+
 def _add_gaiic(app: FastAPI, service: Service, on_exit: Callable[[], None] | None) -> None:
     """Add the contest's route, plain: what FastAPI does for a route costs half a millisecond."""
 
-    async def probe(request: Request) -> Response:
-        del request
-        return Response()
-
     async def tccapi(request: Request) -> Response:
+        if request.method != "POST":  # the contest's warm-up
+            return Response()
         body = await service.body(request)
         if body == b"exit" and on_exit is not None:
             on_exit()
@@ -244,11 +263,10 @@ def _add_gaiic(app: FastAPI, service: Service, on_exit: Callable[[], None] | Non
             gaiic_answer(rows, [None if row.pair is None else next(scores) for row in rows])
         )
 
-    app.add_route("/tccapi", probe, methods=["GET"])
-    app.add_route("/tccapi", tccapi, methods=["POST"])
+    app.add_route("/tccapi", tccapi, methods=["GET", "POST"])
 
 
-def _read(reader: Callable[[bytes, Limits], list[Any]], body: bytes, limits: Limits) -> list[Any]:
+def _read(reader: Callable[[bytes, Limits], Asked], body: bytes, limits: Limits) -> Asked:
     """Read a body, or say what is wrong with it."""
     try:
         return reader(body, limits)
@@ -291,6 +309,6 @@ class Watch:
         try:
             await self.app(scope, receive, sending)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
+            route = scope["path"] if "endpoint" in scope else "other"  # no path has parameters
             self.telemetry.seconds.labels(route).observe(time.perf_counter() - started)
             self.telemetry.requests.labels(route, status).inc()

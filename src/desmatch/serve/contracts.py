@@ -6,12 +6,37 @@ Every limit is checked before a model is asked. Source of the second: GAIIC 2021
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import parse_qs
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+)
 
-RawIds = str | list[Annotated[int, Field(ge=0)] | str]
+NO_SPACE = r"[^\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+"""What `str.split` does not split at; dialects of patterns differ in what \\S is."""
+
+TEXT = {
+    "anyOf": [
+        {"type": "string", "pattern": NO_SPACE},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "anyOf": [
+                    {"type": "integer", "minimum": 0},
+                    {"type": "string", "pattern": f"^{NO_SPACE}+$"},
+                ]
+            },
+        },
+    ]
+}
+"""What `to_text` takes, as the description says it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +59,46 @@ class BadRequestError(Exception):
     """A request that cannot be answered; its text says why."""
 
 
+def to_text(ids: Any) -> str:  # noqa: ANN401 - whatever JSON holds
+    """Return ids, a string or a list, as a text: separated by single spaces.
+
+    Raises:
+        ValueError: There is none, or something is no id.
+    """
+    if not isinstance(ids, str | list):
+        raise ValueError("a text is a string of ids, or a list of them")
+    words = ids.split() if isinstance(ids, str) else [*map(_one_id, ids)]
+    if not words:
+        raise ValueError("a text needs at least one id")
+    return " ".join(words)
+
+
+def _one_id(raw_id: Any) -> str:  # noqa: ANN401 - as above
+    whole = _whole(raw_id)
+    if isinstance(whole, int) and not isinstance(whole, bool) and whole >= 0:
+        return str(whole)
+    if isinstance(whole, str) and whole.split() == [whole]:
+        return whole
+    raise ValueError(
+        "an id of a list is a whole number from 0 on, or has characters and no white space"
+    )
+
+
+def _whole(number: Any) -> Any:  # noqa: ANN401 - as above
+    """Return a float without a fraction as an integer, which to JSON Schema it is."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+Text = Annotated[str, PlainValidator(to_text), WithJsonSchema(TEXT)]
+
+
 class PairIn(BaseModel):
     """Two texts: ids separated by spaces, or a list of ids."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    a: RawIds = Field(examples=["12 7 93"])
-    b: RawIds = Field(examples=[[93, 7, 12]])
-
-    @field_validator("a", "b")
-    @classmethod
-    def _one_text(cls, value: RawIds) -> str:
-        return to_text(value)
+    a: Text = Field(examples=["12 7 93"])
+    b: Text = Field(examples=[[93, 7, 12]])
 
 
 class MatchRequest(BaseModel):
@@ -71,27 +124,35 @@ class MatchResponse(BaseModel):
     results: list[MatchResult]
 
 
+class NearestRequest(PairIn):
+    """A pair, and how many training rows are asked for."""
+
+    num_rows: Annotated[int, BeforeValidator(_whole)] = Field(
+        default=5, ge=1, le=100, description="at most so many"
+    )
+
+
+class NearestRow(BaseModel):
+    """A labelled pair of the training."""
+
+    a: str
+    b: str
+    label: Literal[0, 1] = Field(description="1: its texts mean the same")
+    similarity: float = Field(
+        ge=0, le=1, description="mean cosine of TF-IDF, in the better order of its texts"
+    )
+
+
+class NearestResponse(BaseModel):
+    """The nearest first; rows that share no id with the pair are left out."""
+
+    rows: list[NearestRow]
+
+
 class Problem(BaseModel):
     """Why a request was refused."""
 
     detail: str
-
-
-def to_text(ids: Any) -> str:  # noqa: ANN401 - a string or a list of ids
-    """Return ids as a text, separated by single spaces.
-
-    Raises:
-        ValueError: There is none, or one of a list holds white space.
-    """
-    if isinstance(ids, str):
-        words = ids.split()
-    else:
-        words = [str(each) for each in ids]
-        if any(len(word.split()) != 1 for word in words):
-            raise ValueError("an id of a list must have characters and no white space")
-    if not words:
-        raise ValueError("a text needs at least one id")
-    return " ".join(words)
 
 
 def read_match(body: bytes, limits: Limits) -> list[tuple[str, str]]:
@@ -102,11 +163,32 @@ def read_match(body: bytes, limits: Limits) -> list[tuple[str, str]]:
         BadRequestError: It holds more than the limits allow.
     """
     request = MatchRequest.model_validate_json(body)
-    pairs = [(str(pair.a), str(pair.b)) for pair in request.pairs]
+    pairs = [(pair.a, pair.b) for pair in request.pairs]
     _require_few(len(pairs), limits)
     for number, pair in enumerate(pairs):
         _require_short(pair, limits, f"pairs.{number}")
     return pairs
+
+
+class NearestQuestion(NamedTuple):
+    """A pair that the nearest rows are asked of."""
+
+    a: str
+    b: str
+    num_rows: int
+
+
+def read_nearest(body: bytes, limits: Limits) -> NearestQuestion:
+    """Return what a request for the nearest rows asks.
+
+    Raises:
+        pydantic.ValidationError: The body is no such JSON.
+        BadRequestError: It holds more than the limits allow.
+    """
+    request = NearestRequest.model_validate_json(body)
+    pair = request.a, request.b
+    _require_short(pair, limits, "pair")
+    return NearestQuestion(*pair, request.num_rows)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from desmatch.serve import Contract
     from desmatch.serve.contracts import Limits
+    from desmatch.serve.nearest import NearestRows
     from desmatch.serve.session import ServedModel
 
 BACKLOG = 2048
@@ -77,8 +78,16 @@ class Place:
     """From SIGTERM to the closing of the port."""
 
 
-def serve(model: ServedModel, place: Place, limits: Limits) -> None:
+def serve(
+    model: ServedModel, place: Place, limits: Limits, *, rows: NearestRows | None = None
+) -> None:
     """Serve a model until told to stop (SIGTERM, Ctrl-C).
+
+    Args:
+        model: Loaded.
+        place: Where and how.
+        limits: Of a call.
+        rows: Of the training, to show the nearest of; none: none are shown.
 
     Raises:
         UserError: The port is taken or not ours to take.
@@ -89,7 +98,7 @@ def serve(model: ServedModel, place: Place, limits: Limits) -> None:
         server.handle_exit(signal.SIGTERM, None)
 
     on_exit = stop if place.allow_exit else None
-    app = build_app(model, contract=place.contract, limits=limits, on_exit=on_exit)
+    app = build_app(model, contract=place.contract, limits=limits, rows=rows, on_exit=on_exit)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         server_header=False,
