@@ -147,6 +147,7 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     _add_serve(verbs)
     _add_referee(verbs)
     _add_anonymize(verbs)
+    _add_audit(verbs)
 
     runs = verbs.add_parser("runs", help="list runs with their figures, the best first")
     runs.add_argument("folder", type=Path, metavar="FOLDER", nargs="?", default=Path("runs"),
@@ -245,6 +246,24 @@ def _add_anonymize(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -
                            help="put each file's rows into an order of the secret's")  # fmt: skip
     anonymize.add_argument("--key-in-out", action="store_true",
                            help="let the key lie in the folder that is published")  # fmt: skip
+
+
+def _add_audit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    audit = verbs.add_parser("audit", help="how exposed the tokens of numbered pairs are")
+    audit.add_argument("data", type=Path, metavar="DATA", nargs="+",
+                       help="numbered files, or folders of them")  # fmt: skip
+    audit.add_argument("--public-counts", type=Path, metavar="JSON",
+                       help="token counts of an open corpus, which an attacker has")  # fmt: skip
+    audit.add_argument("--public-pairs", type=Path, metavar="FILE",
+                       help="plain pairs of an attacker: a stronger attack")  # fmt: skip
+    audit.add_argument("--key", type=Path, metavar="FILE",
+                       help="of these files: measures what the attacker gets right")  # fmt: skip
+    audit.add_argument("--out", type=Path, default=Path("audit.html"), metavar="FILE",
+                       help="page to write, its figures beside it (audit.html)")  # fmt: skip
+    audit.add_argument("--auc-rows", type=int, default=20_000, metavar="N",
+                       help="most labelled rows that protection's cost in AUC is measured on; 0: "
+                       "it is not (20000)")  # fmt: skip
+    audit.add_argument("--seed", type=int, default=0)
 
 
 def _add_which_model(parser: argparse.ArgumentParser) -> None:

@@ -365,6 +365,28 @@ def _anonymize(options: argparse.Namespace) -> None:
     print(describe_published(anonymize(request), options.key))
 
 
+def _audit(options: argparse.Namespace) -> None:
+    from desmatch.console import describe_audit
+    from desmatch.publish.audit import Audit, audit
+    from desmatch.report.audit import write_audit
+
+    if options.out.is_dir():  # said before the work is done
+        raise UserError(f"{options.out}: expected a file to write, got a folder; name a file in it")
+    figures = audit(
+        Audit(
+            data=options.data,
+            public_counts=options.public_counts,
+            public_pairs=options.public_pairs,
+            key=options.key,
+            auc_rows=options.auc_rows,
+            seed=options.seed,
+        )
+    )
+    figures_path = write_audit(options.out, figures)
+    print(describe_audit(figures))
+    print(f"wrote {options.out} and {figures_path}")
+
+
 def _runs(options: argparse.Namespace) -> None:
     from desmatch.console import describe_runs
     from desmatch.ledger import read_runs
@@ -404,6 +426,7 @@ ACTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "serve": _serve,
     "referee": _referee,
     "anonymize": _anonymize,
+    "audit": _audit,
     "runs": _runs,
 }
 """A verb to what does its work."""

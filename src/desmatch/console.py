@@ -150,6 +150,45 @@ def describe_published(published: Published, key: Path) -> str:
     ])  # fmt: skip
 
 
+def describe_audit(figures: Mapping[str, Any]) -> str:
+    """Return how exposed numbered pairs are: shares and counts, never a token."""
+    data, attack, found = (figures[name] for name in ("data", "attack", "neighbours"))
+    lines = [f"{data['rows']} rows, {data['distinct_texts']} distinct texts, "
+             f"{data['distinct_ids']} distinct ids"]  # fmt: skip
+    if attack is None:
+        lines.append(figures["attack_note"])
+    else:
+        rho = "-" if attack["spearman"] is None else f"{attack['spearman']:.3f}"
+        lines.append(f"placed right by rank: {attack['ids']:.2%} of the ids, "
+                     f"{attack['occurrences']:.2%} of the occurrences; "
+                     f"rank correlation {rho}")  # fmt: skip
+    if found is not None:
+        lines.append(
+            f"placed right by neighbours: {found['by_neighbours']['ids']:.2%} of the "
+            f"{found['top']} most frequent ids, {found['by_neighbours']['occurrences']:.2%} of "
+            f"their occurrences (by rank {found['by_rank']['occurrences']:.2%})"
+        )
+    lines.append(f"{'seen in':<8} {'1 row':>9} {'2 rows':>9} {'below 5':>9} {'below 10':>9} "
+                 f"{'distinct':>9}")  # fmt: skip
+    lines += [f"{each['kind']:<8} {each['in_1']:>9} {each['in_2']:>9} {each['below_5']:>9} "
+              f"{each['below_10']:>9} {each['distinct']:>9}"
+              for each in figures["crowd"]]  # fmt: skip
+    head = f"{'treatment':<34} {'ids':>8} {'lone rows':>9} {'lone texts':>10} {'placed':>7}"
+    lines.append(f"{head} {'AUC':>7} {'difference':>10}")
+    return "\n".join([*lines, *map(_treatment_line, figures["treatments"])])
+
+
+def _treatment_line(line: Mapping[str, Any]) -> str:
+    placed = "-" if line["placed"] is None else f"{line['placed']['occurrences']:.2%}"
+    auc, difference = "-", "-"
+    if line.get("auc") is not None:
+        auc, difference = f"{line['auc']:.4f}", f"{line['difference']:+.4f}"
+    return (
+        f"{line['name']:<34} {line['distinct_ids']:>8} {line['rows_with_lone_id']:>9} "
+        f"{line['lone_texts']:>10} {placed:>7} {auc:>7} {difference:>10}"
+    )
+
+
 def describe_runs(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return a table of runs, a line each."""
     width, recipe_width = (

@@ -67,6 +67,11 @@ def lower_tokens(text: str) -> list[str]:
     return auto_tokens(unicodedata.normalize("NFKC", text).lower())
 
 
+def auto_split(*, lowercase: bool) -> Callable[[str], list[str]]:
+    """Return the rules above, in lower case or with the case kept."""
+    return lower_tokens if lowercase else auto_tokens
+
+
 def load_tokens(name: str, *, lowercase: bool = False) -> Tokens:
     """Return the rules, or a tokenizer from a file or folder.
 
@@ -79,8 +84,8 @@ def load_tokens(name: str, *, lowercase: bool = False) -> Tokens:
     """
     if name == AUTO:
         return Tokens(
-            lower_tokens if lowercase else auto_tokens,
-            {"kind": AUTO, "normalization": "NFKC", "lowercase": lowercase},
+            auto_split(lowercase=lowercase),
+            {"kind": AUTO, "rules": 1, "normalization": "NFKC", "lowercase": lowercase},
         )
     if lowercase:
         raise UserError("--lowercase is for --tokens auto; a tokenizer decides the case itself")

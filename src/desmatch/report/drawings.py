@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from desmatch.report.content import ReportContent
 
-Section = Literal["validation", "drift", "graph", "training", "comparison", "course", "values"]
+Section = Literal["validation", "drift", "graph", "training", "comparison", "course", "values",
+                  "attack", "treatments"]  # fmt: skip
 
 
 class Drawn(NamedTuple):
