@@ -48,6 +48,14 @@ def test_another_day_adds_its_tokens_and_loses_none(tmp_path):
     assert read_key(tmp_path / "k").numbers == {"w1": "1", "w2": "2", "w3": "3"}
 
 
+def test_a_link_to_a_key_stays_a_link(tmp_path):
+    extend_key(tmp_path / "k", key_of("1"))
+    (tmp_path / "link").symlink_to(tmp_path / "k")
+    assert extend_key(tmp_path / "link", key_of("2")) == 2
+    assert (tmp_path / "link").is_symlink()
+    assert len(read_key(tmp_path / "k").numbers) == 2
+
+
 def _extend_often(path, first):
     for number in range(first, first + 20):
         extend_key(path, key_of(str(number)))

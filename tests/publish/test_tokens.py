@@ -12,7 +12,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
 from desmatch.errors import UserError
-from desmatch.publish.tokens import auto_tokens, load_tokens
+from desmatch.publish.tokens import TOKEN, auto_tokens, load_tokens
 
 WIDE = "\uff21\uff11\uff12\uff0c"
 """A, 1, 2 and a comma as wide as a Chinese character."""
@@ -53,6 +53,11 @@ def test_auto_loses_nothing_that_is_seen(text):
     tokens = auto_tokens(text)
     assert all(token and not any(map(str.isspace, token)) for token in tokens)
     assert seen("".join(tokens)) == seen(unicodedata.normalize("NFKC", text))
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_is_cut_as_any_other_text(text):
+    assert auto_tokens(text) == TOKEN.findall(text)
 
 
 @given(st.text())

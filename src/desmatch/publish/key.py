@@ -134,6 +134,7 @@ def extend_key(path: Path, key: Key) -> int:
     Raises:
         UserError: The file is the key of another secret by now, or two tokens share a number.
     """
+    path = path.resolve()  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):
         old = open_key(path, secret=key.secret, tokens=key.tokens)
