@@ -25,6 +25,9 @@ from desmatch.pipeline import execute
 from desmatch.predict import predict_texts
 from desmatch.runs import CLOSURE, TEST, read_json
 from desmatch.stages import load_run
+from desmatch.temporary import temporary
+
+DEAD = 1 << 22  # above the highest process id of Linux
 
 
 @pytest.fixture(scope="module")
@@ -210,8 +213,10 @@ def test_damaged_parts_and_leavings_of_a_killed_process_do_not_matter(
     assert len(parts) == 5
     parts[1].write_bytes(parts[1].read_bytes()[:-9])
     parts[2].unlink()
-    parts[2].with_name(f".{parts[2].name}.partial").write_bytes(b"half")
-    (tmp_path / ".out.parquet.partial").write_bytes(b"half")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: DEAD)
+        for path in (parts[2], out):
+            temporary(path).write_bytes(b"half")
     assert main(words(run, test_file, out, "--chunk-rows", 7, "--resume")) == 0
     assert out.read_bytes() == whole.read_bytes()
     assert not list(tmp_path.glob(".*"))

@@ -98,7 +98,7 @@ class Parts:
 
     def write(self, number: int, rows: pa.Table) -> None:
         """Write a part, whole or not at all."""
-        with atomic_write(self._path(number)) as partial:
+        with atomic_write(self._path(number), tidy=False) as partial:
             pq.write_table(rows, partial)
 
     def read(self) -> Iterator[pa.Table]:

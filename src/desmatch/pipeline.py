@@ -36,6 +36,7 @@ from desmatch.stages import (
     steps,
 )
 from desmatch.submit import write_submission
+from desmatch.temporary import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -260,7 +261,8 @@ def _log(
     entry = {"minutes": round(minutes, 3), "is_resumed": is_resumed}
     if is_taken_over:
         entry["is_taken_over"] = True
-    write_json(run.folder / STAGE_LOG, {**read_stage_log(run.folder), name: entry})
+    with locked(run.folder / STAGE_LOG):  # folds are trained at once, and log here
+        write_json(run.folder / STAGE_LOG, {**read_stage_log(run.folder), name: entry})
 
 
 def _require_inputs(run: Run, stage: Stage) -> None:

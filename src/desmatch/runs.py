@@ -19,6 +19,7 @@ import numpy as np
 from desmatch.disk import disk_errors
 from desmatch.errors import UserError
 from desmatch.seals import damage, require_format, seal
+from desmatch.temporary import locked, remove_abandoned, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,17 +43,25 @@ def fold_name(fold: int) -> str:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, tidy: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends well.
 
-    A block that raises leaves `path` as it was and no temporary file behind.
+    A block that raises leaves `path` as it was and no temporary file behind. A process that is
+    killed leaves one, which the next that writes `path` removes. Processes may write one path at
+    once: the last to end wins.
+
+    Args:
+        path: To write.
+        tidy: Look for what killed processes left; it lists the folder, too slow in one of many.
 
     Raises:
         DiskError: The disk is full, or must not be written to.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
+        if tidy:
+            remove_abandoned(path)
+        partial = temporary(path)
         try:
             yield partial
             partial.replace(path)
@@ -63,14 +72,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Like `atomic_write`, for a whole folder; an older folder of that name is replaced."""
-    partial = path.with_name(f".{path.name}.partial")
     with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path)
+        partial = temporary(path)
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        partial.mkdir()
         try:
             yield partial
-            shutil.rmtree(path, ignore_errors=True)
-            partial.replace(path)
+            with locked(path):
+                shutil.rmtree(path, ignore_errors=True)
+                partial.replace(path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
