@@ -79,7 +79,7 @@ class TrainingConfig:
     num_train_epochs: float = 1.0
     """Passes over the rows of the stage; 0 leaves the stage out."""
     batch_size: int = 64
-    """Pairs a step and process."""
+    """Pairs a step, of all processes together."""
     optimizer: Literal["adamw", "amos"] = "adamw"
     """AdamW, or Amos (arXiv 2210.11693), which decays weights and rate by itself."""
     learning_rate: float = 1e-4

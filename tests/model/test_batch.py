@@ -16,6 +16,8 @@ from desmatch.model.batch import (
 from desmatch.model.heads import model_inputs
 from desmatch.recipe_training import TrainingConfig
 from desmatch.schema import Special
+from desmatch.train.finetune import label_objective
+from desmatch.train.pretrain import joint_objective
 from tests.conftest import encode_lists
 
 PAIRS = [([7, 8, 9], [10]), ([11], [12, 13]), ([14, 15], [16, 17, 18]), ([19], [20])]
@@ -28,6 +30,45 @@ def batches(**changes):
     )
     rows = TrainingRows(encode_lists(PAIRS), LABELS)
     return TrainingBatches(rows, config, Vocabularies(7, 40), seed=5, stage="pretrained")
+
+
+def in_shares(num_shares, **changes):
+    """The first batch of four pairs, and its shares."""
+    settings = {"batch_size": 4, "mlm_probability": 0.4, "label_weight": 3.0, **changes}
+    whole, parts = batches(**settings), batches(**settings)
+    parts.num_shares = num_shares
+    assert len(parts) == num_shares * len(whole)
+    return whole[1], [parts[num_shares + number] for number in range(num_shares)]
+
+
+@pytest.mark.parametrize("num_shares", [1, 2, 3, 6])
+@pytest.mark.parametrize("objective", [joint_objective, lambda model, _: label_objective(model)])
+def test_the_mean_of_the_shares_losses_is_the_loss_of_the_batch(tiny_model, num_shares, objective):
+    whole, shares = in_shares(num_shares)
+    losses = objective(tiny_model, 3.0)
+
+    def gradients(batch):
+        tiny_model.zero_grad()
+        loss = losses(tiny_model(**model_inputs(batch)), batch)
+        loss.backward()
+        return loss.detach(), tiny_model.get_input_embeddings().weight.grad.clone()
+
+    expected = gradients(whole)
+    found = [torch.stack(each).mean(0) for each in zip(*map(gradients, shares), strict=True)]
+    assert expected[0] > 0
+    torch.testing.assert_close(tuple(found), expected)
+
+
+@pytest.mark.parametrize("num_shares", [1, 2, 3, 6])
+@pytest.mark.parametrize("objective", ["mlm", "heat"])
+def test_shares_have_every_target_of_a_batch_once(objective, num_shares):
+    whole, shares = in_shares(num_shares, objective=objective)
+    for name in ("masked_labels", "pair_labels"):
+        torch.testing.assert_close(torch.cat([each[name] for each in shares]), whole[name])
+    assert [sum(each[f"{kind}_weight"] for each in shares) for kind in ("joint", "pair")] == [
+        pytest.approx(num_shares)
+    ] * 2
+    assert all(len(each["input_ids"]) for each in shares)
 
 
 def tokens_of(row):
@@ -65,7 +106,12 @@ def test_cells_of_a_pair_carry_its_number_and_their_places_in_it():
 
 def test_the_model_takes_all_of_a_batch_but_the_labels():
     batch = batches()[0]
-    assert batch.keys() - model_inputs(batch).keys() == {"masked_labels", "pair_labels"}
+    assert batch.keys() - model_inputs(batch).keys() == {
+        "masked_labels",
+        "pair_labels",
+        "joint_weight",
+        "pair_weight",
+    }
 
 
 def test_an_epoch_predicts_the_label_of_every_labelled_row_once():

@@ -13,6 +13,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class Share(NamedTuple):
+    """Consecutive pairs of a batch, which one of several processes works at.
+
+    Attributes:
+        pairs: Of the batch, into (B,).
+        tokens: Theirs, into (N,).
+        is_filler: Whether there are more processes than pairs, so that this one has none: it gets
+            a pair of which nothing is learnt.
+    """
+
+    pairs: slice
+    tokens: slice
+    is_filler: bool = False
+
+
 class FlatBatch(NamedTuple):
     """Pairs of a batch end to end, each [CLS] first [SEP] second [SEP].
 
@@ -25,6 +40,20 @@ class FlatBatch(NamedTuple):
     ids: NDArray[np.int64]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
+
+    def share(self, number: int, num_shares: int) -> Share:
+        """Return one of some shares that are equal to a pair."""
+        bounds = [len(self.lengths) * each // num_shares for each in (number, number + 1)]
+        is_filler = bounds[0] == bounds[1]
+        first, end = (0, 1) if is_filler else bounds
+        start = int(self.starts[first])
+        tokens = slice(start, start + int(self.lengths[first:end].sum()))
+        return Share(slice(first, end), tokens, is_filler)
+
+    def take(self, share: Share) -> FlatBatch:
+        """Return the pairs of a share."""
+        starts = self.starts[share.pairs] - share.tokens.start
+        return FlatBatch(self.ids[share.tokens], starts, self.lengths[share.pairs])
 
 
 def plan_epoch(

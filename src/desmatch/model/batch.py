@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from desmatch.data.batches import FlatBatch, assemble, plan_epoch
+from desmatch.data.batches import FlatBatch, Share, assemble, plan_epoch
 from desmatch.data.corrupt import choose_ngrams, choose_tokens, choose_words, corrupt
 from desmatch.data.heat import LeftOut, choose_left_out, leave_out
 from desmatch.data.pack import pack, pack_tightly
@@ -129,17 +129,19 @@ class Vocabularies(NamedTuple):
 
 
 class Hidden(NamedTuple):
-    """Packed pairs some tokens of which are to be predicted.
+    """Packed pairs of a share of a batch, some tokens of which are to be predicted.
 
     Attributes:
         inputs: What a model takes, all but `pair_cells`.
         labels: (M,), int64, the tokens that were there.
         first_cells: (B,), int64, the cell of each pair's [CLS].
+        num_predicted: Tokens to be predicted in the whole batch, M or more.
     """
 
     inputs: dict[str, Tensor]
     labels: NDArray[np.int64]
     first_cells: NDArray[np.int64]
+    num_predicted: int
 
 
 def choose(
@@ -163,9 +165,13 @@ def choose(
 
 
 def replace_tokens(
-    flat: FlatBatch, config: TrainingConfig, vocabulary: Vocabularies, rng: np.random.Generator
+    flat: FlatBatch,
+    share: Share,
+    config: TrainingConfig,
+    vocabulary: Vocabularies,
+    rng: np.random.Generator,
 ) -> Hidden:
-    """Hide tokens behind noise in their place, as BERT does."""
+    """Hide tokens behind noise in their place, as BERT does; shares see the noise of the whole."""
     noisy = corrupt(
         flat.ids,
         choose(flat.ids, config, vocabulary, rng),
@@ -173,20 +179,31 @@ def replace_tokens(
         vocab_size=vocabulary.size,
         rng=rng,
     )
-    packed = lay_out(flat._replace(ids=noisy.ids))
-    masked_cells = torch.from_numpy(packed.cells[noisy.positions])
+    taken = flat._replace(ids=noisy.ids).take(share)
+    packed = lay_out(taken)
+    place = noisy.positions - share.tokens.start
+    is_here = (place >= 0) & (place < len(taken.ids)) & (not share.is_filler)
+    masked_cells = torch.from_numpy(packed.cells[place[is_here]])
     inputs = {**packed.inputs, "masked_cells": masked_cells}
-    return Hidden(inputs, noisy.labels, packed.cells[flat.starts])
+    first_cells = packed.cells[taken.starts]
+    return Hidden(inputs, noisy.labels[is_here], first_cells, num_predicted=len(noisy.labels))
 
 
 def leave_tokens_out(
-    flat: FlatBatch, config: TrainingConfig, vocabulary: Vocabularies, rng: np.random.Generator
+    flat: FlatBatch,
+    share: Share,
+    config: TrainingConfig,
+    vocabulary: Vocabularies,
+    rng: np.random.Generator,
 ) -> Hidden:
     """Hide tokens by packing the others alone, for `desmatch.model.heat`."""
     del vocabulary
     probability = config.mlm_probability
     is_left_out = choose_left_out(flat, fill=config.fill, probability=probability, rng=rng)
-    return lay_out_both(flat, leave_out(flat, is_left_out, fill=config.fill))
+    num_predicted = int((is_left_out & (flat.ids > Special.YES)).sum())
+    taken, is_out = flat.take(share), is_left_out[share.tokens] & (not share.is_filler)
+    hidden = lay_out_both(taken, leave_out(taken, is_out, fill=config.fill))
+    return hidden._replace(num_predicted=num_predicted)
 
 
 def lay_out_both(flat: FlatBatch, left_out: LeftOut) -> Hidden:
@@ -200,7 +217,8 @@ def lay_out_both(flat: FlatBatch, left_out: LeftOut) -> Hidden:
         "full_position_ids": full.position_ids,
         "neighbor_cells": full.spread(kept.cells[left_out.neighbors]),
     }
-    return Hidden(inputs, left_out.labels, kept.cells[left_out.kept.starts])
+    first_cells = kept.cells[left_out.kept.starts]
+    return Hidden(inputs, left_out.labels, first_cells, num_predicted=len(left_out.labels))
 
 
 OBJECTIVES: dict[str, Callable[..., Hidden]] = {"mlm": replace_tokens, "heat": leave_tokens_out}
@@ -210,8 +228,9 @@ OBJECTIVES: dict[str, Callable[..., Hidden]] = {"mlm": replace_tokens, "heat": l
 class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
     """The batches of a whole stage, one an item; item k is a function of seed, stage and k alone.
 
-    So a resumed stage sees what the uninterrupted one would have seen, and processes that share
-    the items see each batch once.
+    So a resumed stage sees what the uninterrupted one would have seen. For W processes an item is
+    a share of a batch, item W k + p that of process p of batch k: together they see what one
+    process would have seen.
 
     Args:
         rows: The stage's rows.
@@ -219,6 +238,7 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
         vocabulary: Where ordinary ids begin and end.
         seed: Of the run.
         stage: The stage's name; two stages with one seed draw differently.
+        num_shares: W.
     """
 
     def __init__(
@@ -229,12 +249,13 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
         *,
         seed: int,
         stage: str,
+        num_shares: int = 1,
     ) -> None:
         if config.mask_unit == "word":
             words = fit_words(rows.pairs, vocab_size=vocabulary.size)
             vocabulary = vocabulary._replace(words=words)
         self.rows, self.config, self.vocabulary = rows, config, vocabulary
-        self.seed, self.stage = seed, stage
+        self.seed, self.stage, self.num_shares = seed, stage, num_shares
         self.hide = OBJECTIVES[config.objective]
         self.steps_per_epoch = -(-rows.pairs.num_pairs // config.batch_size)
         steps = config.num_train_epochs * self.steps_per_epoch / config.num_evaluations
@@ -243,24 +264,41 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
         self._plan: tuple[int, list[NDArray[np.int64]]] = (-1, [])
 
     def __len__(self) -> int:
-        """Steps of the stage, a multiple of the number of evaluations."""
-        return self.steps_per_evaluation * self.config.num_evaluations
+        """Items: of the steps of the stage, a multiple of the number of evaluations, all shares."""
+        return self.steps_per_evaluation * self.config.num_evaluations * self.num_shares
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """Build the batch of a step: swapped and corrupted anew at every pass."""
+    def __getitem__(self, item: int) -> dict[str, Tensor]:
+        """Build a batch, or a share of it: swapped and corrupted anew at every pass.
+
+        `joint_weight` and `pair_weight` bring a share's mean loss, of all targets or of labels
+        alone, to what the mean over all shares makes the whole batch's.
+        """
+        step, number = divmod(item, self.num_shares)
         epoch, index = divmod(step, self.steps_per_epoch)
         rows = self._epoch(epoch)[index]
         rng = generator(self.seed, self.stage, "batch", step)
         swapped = rng.random(len(rows)) < self.config.swap_probability
         flat = assemble(self.rows.pairs, rows, swapped)
-        hidden = self.hide(flat, self.config, self.vocabulary, rng)
-        labels = self.rows.labels[rows]
-        labelled = np.flatnonzero(labels != UNLABELED)
+        share = flat.share(number, self.num_shares)
+        hidden = self.hide(flat, share, self.config, self.vocabulary, rng)
+        is_labelled = self.rows.labels[rows] != UNLABELED
+        labelled = np.flatnonzero(is_labelled[share.pairs] & (not share.is_filler))
+        labels = self.rows.labels[rows[share.pairs]][labelled]
         return {
             **hidden.inputs,
             "pair_cells": torch.from_numpy(hidden.first_cells[labelled]),
             "masked_labels": torch.from_numpy(hidden.labels),
-            "pair_labels": torch.from_numpy(labels[labelled].astype(np.float32)),
+            "pair_labels": torch.from_numpy(labels.astype(np.float32)),
+            **self._weights(hidden, len(labels), int(is_labelled.sum())),
+        }
+
+    def _weights(self, hidden: Hidden, num_here: int, num_labelled: int) -> dict[str, Tensor]:
+        weight = self.config.label_weight
+        here = len(hidden.labels) + weight * num_here
+        whole = hidden.num_predicted + weight * num_labelled
+        return {
+            "joint_weight": torch.tensor(self.num_shares * here / (whole or 1)),
+            "pair_weight": torch.tensor(self.num_shares * num_here / (num_labelled or 1)),
         }
 
     def _epoch(self, epoch: int) -> list[NDArray[np.int64]]:

@@ -80,11 +80,12 @@ def label_objective(model: MatchForPairs, smoothing: float = 0.0) -> Objective:
     """Return the objective of the last stage; masked tokens, if any, are noise, not targets."""
 
     def objective(output: PairOutput, batch: dict[str, Tensor]) -> Tensor:
-        return label_loss(
+        loss = label_loss(
             output.pair_logits,
             batch["pair_labels"],
             first_label_column=model.first_label_column,
             smoothing=smoothing,
         )
+        return loss * batch["pair_weight"]
 
     return objective

@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from desmatch.model.batch import UNLABELED
+from desmatch.model.batch import UNLABELED, TrainingBatches
 from desmatch.prepare import ROLES
-from desmatch.train.pretrain import joint_rows, joint_training, stage_batches, starting_model
+from desmatch.train.pretrain import (
+    joint_rows,
+    joint_training,
+    stage_batches,
+    starting_model,
+    vocabulary_sizes,
+)
 from desmatch.train.trainer import finish_stage
 from desmatch.train.validation import MaskedRows
 
@@ -41,5 +47,6 @@ def train_mlm(prepared: Prepared, recipe: Recipe, stage: StageFolder) -> None:
 def masked_rows(prepared: Prepared, recipe: Recipe, rows: TrainingRows) -> MaskedRows:
     """Return rows under BERT's noise, whatever the stage's own: so losses can be compared."""
     config = replace(recipe.mlm, mlm_probability=0.15, mask_unit="token", objective="mlm")
-    batches = stage_batches(prepared, recipe, config, rows, stage="masked validation rows")
+    sizes = vocabulary_sizes(prepared)
+    batches = TrainingBatches(rows, config, sizes, seed=recipe.seed, stage="masked validation rows")
     return MaskedRows([batches[k] for k in range(min(NUM_BATCHES, batches.steps_per_epoch))])

@@ -19,6 +19,7 @@ from desmatch.model.naive_bayes import NaiveBayesHead
 from desmatch.prepare import ROLES, Prepared, training_mask
 from desmatch.runs import StageFolder, generator, seed_everything
 from desmatch.train.augment import closed_rows
+from desmatch.train.processes import num_processes
 from desmatch.train.trainer import LABELS, Objective, finish_stage, train_stage
 from desmatch.train.validation import validation_rows
 
@@ -127,9 +128,20 @@ def joint_rows(prepared: Prepared, labels: Mapping[str, NDArray[Any]]) -> Traini
 def stage_batches(
     prepared: Prepared, recipe: Recipe, config: TrainingConfig, rows: TrainingRows, *, stage: str
 ) -> TrainingBatches:
-    """Return the batches of a stage by its name."""
-    vocabulary = Vocabularies(prepared.vocabulary.first_id, prepared.vocabulary.size)
-    return TrainingBatches(rows, config, vocabulary, seed=recipe.seed, stage=stage)
+    """Return the batches of a stage by its name, each shared by all processes."""
+    return TrainingBatches(
+        rows,
+        config,
+        vocabulary_sizes(prepared),
+        seed=recipe.seed,
+        stage=stage,
+        num_shares=num_processes(),
+    )
+
+
+def vocabulary_sizes(prepared: Prepared) -> Vocabularies:
+    """Return what noise needs to know of the vocabulary."""
+    return Vocabularies(prepared.vocabulary.first_id, prepared.vocabulary.size)
 
 
 def joint_training(
@@ -149,7 +161,7 @@ def joint_objective(model: MatchForPairs, label_weight: float) -> Objective:
     """Return the objective of the joint stage."""
 
     def objective(output: PairOutput, batch: dict[str, Tensor]) -> Tensor:
-        return joint_loss(
+        loss = joint_loss(
             output.logits,
             batch["masked_labels"],
             output.pair_logits,
@@ -157,5 +169,6 @@ def joint_objective(model: MatchForPairs, label_weight: float) -> Objective:
             first_label_column=model.first_label_column,
             label_weight=label_weight,
         )
+        return loss * batch["joint_weight"]
 
     return objective

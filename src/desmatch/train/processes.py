@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from accelerate import PartialState
+
+from desmatch.errors import UserError
 
 
 def is_main_process() -> bool:
@@ -22,5 +26,14 @@ def wait_for_everyone() -> None:
 
 
 def _state() -> PartialState:
-    """Return accelerate's state; on a CPU it joins the others only when told that it is one."""
+    """Return accelerate's state; on a CPU it joins the others only when told that it is one.
+
+    Raises:
+        UserError: The processes are to share the weights, not only the batches.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise UserError(
+            "FSDP: weights are not sharded, averages and finished stages take whole ones; leave "
+            "--use_fsdp out, the processes then share every batch (DDP)"
+        )
     return PartialState(cpu=not torch.cuda.is_available())

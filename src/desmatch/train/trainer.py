@@ -35,7 +35,7 @@ from desmatch.train.averaging import WeightAverage
 from desmatch.train.checkpoints import CheckpointSeal, sound_checkpoint, step_of
 from desmatch.train.machine import keep_freed_memory, loader_workers, use_machine, uses_bf16
 from desmatch.train.optimizers import build_optimizer, build_scheduler
-from desmatch.train.processes import is_main_process, num_processes, wait_for_everyone
+from desmatch.train.processes import is_main_process, wait_for_everyone
 from desmatch.train.progress import ProgressBar
 from desmatch.train.tracking import add_tensorboard, end_tracking
 from desmatch.train.validation import EVALUATIONS
@@ -132,7 +132,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
                 for each in (output, other)
             )
             loss = (loss + self.objective(other, inputs)) / 2
-            loss = loss + self.config.r_drop_weight * symmetric_divergence(first, second)
+            divergence = inputs["pair_weight"] * symmetric_divergence(first, second)
+            loss = loss + self.config.r_drop_weight * divergence
         return (loss, output) if return_outputs else loss
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
@@ -272,11 +273,11 @@ def _training_arguments(
 ) -> TrainingArguments:
     config = batches.config
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    interval = max(1, batches.steps_per_evaluation // num_processes())  # a batch a process
+    interval = batches.steps_per_evaluation
     max_steps = interval * config.num_evaluations
     logging_steps = interval if interval % LOGS_PER_EVALUATION else interval // LOGS_PER_EVALUATION
     is_best_kept = config.keep == "best"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(stage.work),
         run_name=f"{stage.home.resolve().name}/{stage.label}",
         max_steps=max_steps,
@@ -303,6 +304,8 @@ def _training_arguments(
         disable_tqdm=True,
         report_to=[name for name in recipe.tracking.trackers if name != "tensorboard"],
     )  # fmt: skip
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would cut packed rows apart
+    return arguments
 
 
 def warmup_ratio(config: TrainingConfig, norm: str) -> float:
