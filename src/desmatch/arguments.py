@@ -39,6 +39,10 @@ def _add_data_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_sources(run)
     _add_recipe(run)
     run.add_argument("--resume", action="store_true", help="go on with an interrupted training")
+    run.add_argument("--on", default="local", metavar="WHERE",
+                     help="who trains folds and members: local, one after the other (the default); "
+                     "processes[:N] of this machine; ray[:ADDRESS] or ray://HOST:PORT, "
+                     "a cluster whose hosts share RUN")  # fmt: skip
 
     tune = verbs.add_parser("tune", help="search for the values of a recipe, trial by trial",
                             usage="desmatch tune [RECIPE] --data DIR --out DIR [options]",

@@ -109,10 +109,10 @@ def _new_run(options: argparse.Namespace) -> Run:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from desmatch.pipeline import execute
+    from desmatch.tasks.on import execute_on
 
     run = _new_run(options)
-    execute(run)
+    execute_on(run, options.on)
     print(_summary(run))
 
 

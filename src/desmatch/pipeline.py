@@ -189,6 +189,15 @@ def execute_fold(run: Run, fold: int) -> Path:
     return model
 
 
+def execute_step(part: Run, stage: Stage) -> None:
+    """Do one of the steps of `stages.steps`, unless it still holds; what it reads is there.
+
+    Raises:
+        UserError: Bad input, or something that it reads is missing.
+    """
+    _do(part, [(part, stage)])
+
+
 def _do(run: Run, chosen: Sequence[tuple[Run, Stage]]) -> None:
     from desmatch.train.processes import is_main_process, wait_for_everyone
 

@@ -139,6 +139,16 @@ class Run:
 
         Without the split it is that of what does not depend on how rows were dealt to folds.
         """
+        known = self._known_digests
+        if (written, with_split) not in known:
+            known[written, with_split] = self._digest(written, with_split=with_split)
+        return known[written, with_split]
+
+    @cached_property
+    def _known_digests(self) -> dict[tuple[str, bool], str]:
+        return {}
+
+    def _digest(self, written: str, *, with_split: bool) -> str:
         stage = stage_that_writes(written)
         recipe = dataclasses.asdict(self.recipe)
         values: dict[str, Any] = {

@@ -61,7 +61,7 @@ def score_pairs(
     """
     logits = np.empty((2, pairs.num_pairs))
     plan = plan_prediction(pairs.lengths, batch_size=PREDICTION_BATCH)
-    bar = tqdm(plan, desc=progress, disable=progress is None, unit="batch", leave=False)
+    bar = tqdm(plan, desc=progress, unit="batch", leave=False) if progress else plan
     with inference(model, in_bf16=in_bf16):
         for rows in bar:
             for order in (0, 1):

@@ -1,0 +1,1 @@
+"""A run's steps as tasks for several processes: which waits for which, and who does them."""
