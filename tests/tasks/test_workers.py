@@ -156,6 +156,14 @@ def test_a_host_without_the_folder_or_with_another_version_is_named(address):
     ]
 
 
+def test_a_task_of_more_threads_than_any_host_has_is_refused(address, words, tmp_path, capsys):
+    place = ["--machine.num_threads=3", "--on", f"ray:{address}"]
+    assert main([*words, "--out", str(tmp_path / "run"), *place]) == 2
+    assert "no host of the cluster has as many processors, the largest has 1" in (
+        capsys.readouterr().err
+    )
+
+
 def test_an_address_without_a_cluster_is_refused(words, tmp_path, capsys):
     if os.environ.get("DESMATCH_REQUIRE_RAY") != "1":
         pytest.importorskip("ray", reason="ray is not installed: pip install 'desmatch[ray]'")

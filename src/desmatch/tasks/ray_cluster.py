@@ -55,20 +55,36 @@ class RayCluster:
         """Join the cluster, or start Ray on this machine, and look whether all see the folder.
 
         Raises:
-            UserError: There is no cluster at the address, or a host does not see the folder.
+            UserError: There is no cluster at the address, a host does not see the folder, or none
+                has as many processors as a task has threads.
         """
         self.is_ours = not ray.is_initialized()
         if self.is_ours:
             _join(self.address)
-        nodes = [node for node in ray.nodes() if node["Alive"]]
+        self.refs: dict[Future[str], Any] = {}
+        try:
+            self._look_around([node for node in ray.nodes() if node["Alive"]])
+        except UserError:
+            self._leave()
+            raise
+        return self
+
+    def _look_around(self, nodes: Sequence[dict[str, Any]]) -> None:
         _require_shared(self.run.folder, nodes)
         resources = [node["Resources"] for node in nodes]
         cores = [int(each.get("CPU", 0)) for each in resources if each.get("CPU", 0) >= 1]
         share = threads_of_each(num_at_once(self.tasks), sum(cores))
-        self.num_threads = min(share, *cores)
+        self.num_threads = min([share, *cores])
         self.has_gpus = any(each.get("GPU", 0) for each in resources)
-        self.refs: dict[Future[str], Any] = {}
-        return self
+        most = max(self._threads_of(task) for task in self.tasks)
+        if most > max(cores, default=0):
+            raise UserError(
+                f"machine.num_threads {most}: no host of the cluster has as many processors, "
+                f"the largest has {max(cores, default=0)}"
+            )
+
+    def _threads_of(self, task: Task) -> int:
+        return task.run.recipe.machine.num_threads or self.num_threads
 
     def __exit__(
         self,
@@ -79,6 +95,9 @@ class RayCluster:
         """Stop what is still being done, and leave the cluster."""
         for ref in list(self.refs.values()):
             ray.cancel(ref, force=True)
+        self._leave()
+
+    def _leave(self) -> None:
         if self.is_ours:
             ray.shutdown()
 
@@ -89,7 +108,7 @@ class RayCluster:
 
     def submit(self, task: Task, *, is_retry: bool) -> Future[str]:
         """Give a task to the cluster."""
-        num_threads = task.run.recipe.machine.num_threads or self.num_threads
+        num_threads = self._threads_of(task)
         is_on_gpu = self.has_gpus and (task.stage.is_parallel or task.stage.name in USES_GPU)
         remote = _remote(do_task, num_cpus=num_threads, num_gpus=int(is_on_gpu))
         settings = {"num_threads": num_threads, "is_retry": is_retry}
