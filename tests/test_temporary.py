@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +117,20 @@ def test_folders_written_at_once_are_each_whole(tmp_path, monkeypatch):
         assert names(path) == ["second"]
     assert names(path) == ["first"]
     assert names(tmp_path) == ["folder"]
+
+
+def test_a_folder_that_another_process_puts_there_meanwhile_is_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "folder"
+    replace = Path.replace
+    others = iter([True])
+
+    def interfering(self, target):
+        if next(others, False):
+            target.mkdir()
+            (target / "other").touch()
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", interfering)
+    with atomic_folder(path) as partial:
+        (partial / "own").touch()
+    assert names(path) == ["own"]

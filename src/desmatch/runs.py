@@ -19,7 +19,7 @@ import numpy as np
 from desmatch.disk import disk_errors
 from desmatch.errors import UserError
 from desmatch.seals import damage, require_format, seal
-from desmatch.temporary import locked, remove_abandoned, temporary
+from desmatch.temporary import remove_abandoned, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,11 +80,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         partial.mkdir()
         try:
             yield partial
-            with locked(path):
-                shutil.rmtree(path, ignore_errors=True)
-                partial.replace(path)
+            _put_in_place(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    """Replace a folder; one that another process puts there at this moment is replaced too."""
+    for tries_left in (2, 1, 0):
+        shutil.rmtree(path, ignore_errors=True)
+        try:
+            partial.replace(path)
+        except OSError:
+            if not tries_left:
+                raise
+        else:
+            return
 
 
 def require_new(folder: Path) -> None:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 MOMENTS = {
-    "data half written": "mkdir .*prepared.partial/test",
+    "data half written": "mkdir .*prepared.*partial/test",
     "before the first checkpoint": "open .*pretrained.making/checkpoint-14",
     "a checkpoint without its end": "pretrained.making/checkpoint-28/.*seal.json",
-    "a model half written": "open .*pretrained.partial/.*vocabulary",
+    "a model half written": "open .*pretrained.*partial/.*vocabulary",
     "half of the checkpoints deleted": "os.rmdir checkpoint-14",
     "a checkpoint whose older brother is being deleted": "os.remove optimizer.pt",
     "another one without its end": "finetuned.making/checkpoint-18/.*seal.json",
