@@ -2,119 +2,74 @@
 
     python benchmarks/load_serve.py [--clients 64] [--seconds 120] [--quick]
 
-A model with random weights is served by `desmatch serve` in a process of its own. Every client asks
-for one pair at a time on a new connection and compares the answer with the probability that torch
-gave beforehand. Memory is the server's resident size, at the end of each tenth of the time. The
-last line has the figures as JSON.
+A model with random weights is served by `desmatch serve`, and asked by locust (extra `bench`), each
+in a process of its own. Every client (load_user.py) asks for one pair at a time on a new connection
+and compares the answer with the probability that torch gave beforehand. Memory is the server's
+resident size, at the end of each tenth of the time. The last line has the figures as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
+import os
+import subprocess
+import sys
 import tempfile
-import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from bench_serve import draw_pairs, export_of, random_model, serving
 
 from desmatch.model.scoring import score_pairs
 
-TOLERANCE = 1e-4
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 TENTHS = 10
+GRACE_SECONDS = 30
+"""For answers that are under way when the time is over."""
 
 
-@dataclass
-class Told:
-    """What the clients have seen; appended to by all of them."""
-
-    seconds: list[float] = field(default_factory=list)
-    errors: list[float] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-
-def ask(url: str, pair: tuple[str, str]) -> float:
-    """Return the score of a pair, asked for on a new connection."""
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
-    try:
-        body = json.dumps({"pairs": [{"a": pair[0], "b": pair[1]}]})
-        connection.request("POST", "/v1/match", body)
-        answer = connection.getresponse()
-        content = answer.read()
-        if answer.status != 200:
-            raise ValueError(f"status {answer.status}")
-        return float(json.loads(content)["results"][0]["score"])
-    finally:
-        connection.close()
-
-
-def client(
-    url: str, pairs: list[tuple[str, str]], expected: list[float], until: float, told: Told
-) -> None:
-    """Ask for one pair after the other until the time is over."""
-    for row in np.random.default_rng(threading.get_ident()).integers(0, len(pairs), 1 << 20):
-        if time.monotonic() > until:
-            return
-        started = time.perf_counter()
-        try:
-            score = ask(url, pairs[row])
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            told.failures.append(repr(error))
-            continue
-        told.seconds.append(time.perf_counter() - started)
-        told.errors.append(abs(score - expected[row]))
-
-
-def resident_mib(pid: int) -> float:
-    """Return a process's resident memory."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise ValueError(f"no such process: {pid}")
-
-
-def load(num_clients: int, seconds: float, layers: int, width: int) -> dict[str, Any]:
+def load(num_clients: int, seconds: int, layers: int, width: int) -> dict[str, Any]:
     """Return the figures of one load."""
     pairs = draw_pairs(500)
     model, vocabulary = random_model(layers, width)
     encoded = vocabulary.encode(*map(list, zip(*pairs, strict=True)))
     expected = score_pairs(model, encoded).scores.tolist()
-    told, memory = Told(), []
-    with tempfile.TemporaryDirectory() as scratch:
-        export_of(model, vocabulary, Path(scratch) / "export", "fp32")
-        with serving(Path(scratch) / "export", "--threads", "1") as (url, pid):
-            until = time.monotonic() + seconds
-            threads = [
-                threading.Thread(target=client, args=(url, pairs, expected, until, told))
-                for _ in range(num_clients)
-            ]
-            for thread in threads:
-                thread.start()
-            for _ in range(TENTHS):
-                time.sleep(seconds / TENTHS)
-                memory.append(round(resident_mib(pid), 1))
-            for thread in threads:
-                thread.join()
-    waits = np.array(told.seconds) * 1e3
-    return {
-        "clients": num_clients,
-        "seconds": seconds,
-        "answers": len(told.errors),
-        "wrong": int((np.array(told.errors) > TOLERANCE).sum()),
-        "largest_error": max(told.errors),
-        "failures": len(told.failures),
-        "answers_per_second": round(len(told.errors) / seconds, 1),
-        "p50_ms": round(float(np.percentile(waits, 50)), 1),
-        "p99_ms": round(float(np.percentile(waits, 99)), 1),
-        "memory_mib": memory,
-    }
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        (scratch / "known.json").write_text(json.dumps({"pairs": pairs, "expected": expected}))
+        export_of(model, vocabulary, scratch / "export", "fp32")
+        with serving(scratch / "export", "--threads", "1") as (url, pid):
+            clients = subprocess.Popen(
+                locust(url, num_clients, seconds),
+                env={**os.environ, "DESMATCH_LOAD": name},
+                stdout=subprocess.DEVNULL,
+            )
+            memory = [*resident_mib(pid, seconds)]
+            clients.wait()
+        figures = json.loads((scratch / "figures.json").read_text())
+    return {"clients": num_clients, "seconds": seconds, **figures, "memory_mib": memory}
+
+
+def locust(url: str, num_clients: int, seconds: int) -> list[str]:
+    """Return the command of all clients."""
+    user = Path(__file__).with_name("load_user.py")
+    return [
+        *(sys.executable, "-m", "locust", "--locustfile", str(user), "--host", url, "--headless"),
+        *("--users", str(num_clients), "--spawn-rate", str(num_clients)),
+        *("--run-time", f"{seconds}s", "--stop-timeout", str(GRACE_SECONDS)),
+    ]
+
+
+def resident_mib(pid: int, seconds: int) -> Iterator[float]:
+    """Yield a process's resident memory at the end of each tenth of the time."""
+    for _ in range(TENTHS):
+        time.sleep(seconds / TENTHS)
+        words = Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()
+        yield round(int(words[0]) / 1024, 1)
 
 
 def main() -> None:
@@ -123,7 +78,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--quick", action="store_true", help="a minute: few clients, small model")
