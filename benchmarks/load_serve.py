@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench_serve import draw_pairs, export_of, random_model, serving
 
+from desmatch.errors import require_installed
 from desmatch.model.scoring import score_pairs
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--quick", action="store_true", help="a minute: few clients, small model")
     options = parser.parse_args()
+    require_installed("bench", "locust")
     if options.quick:
         options.clients, options.seconds, options.layers, options.width = 8, 5, 1, 64
     figures = load(options.clients, options.seconds, options.layers, options.width)
