@@ -42,18 +42,14 @@ bodies = st.one_of(
 )
 
 
-@settings(
-    max_examples=NUM_REQUESTS,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(max_examples=NUM_REQUESTS, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    path=st.sampled_from(["/v1/match", "/tccapi", "/healthz", "/nowhere"]),
+    path=st.sampled_from(["/v1/match", "/v1/nearest", "/tccapi", "/healthz", "/nowhere"]),
     method=st.sampled_from(["POST", "POST", "GET", "PUT", "DELETE"]),
     body=bodies,
 )
-def test_no_request_makes_the_service_fail(service, path, method, body):
-    status, answer, _ = service.request(method, path, body)
+def test_no_request_makes_the_service_fail(service_with_rows, path, method, body):
+    status, answer, _ = service_with_rows.request(method, path, body)
     assert 200 <= status < 500, answer
     if status == 200 and path == "/v1/match":
         assert all(0 <= each["score"] <= 1 for each in json.loads(answer)["results"])
@@ -66,17 +62,9 @@ def test_the_description_knows_white_space_as_texts_are_split():
 
 def test_every_answer_is_as_the_description_says(service_with_rows, tmp_path):
     expected = service_with_rows.match(PAIRS)
-    command = [
-        sys.executable,
-        "-m",
-        "schemathesis.cli",
-        "run",
-        f"{service_with_rows.url}/openapi.json",
-    ]
-    options = ["--checks", "all", "--max-examples", str(NUM_REQUESTS // 2), "--seed", "0",
-               "--generation-database", "none"]  # fmt: skip
-    done = subprocess.run(
-        [*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    words = ["run", f"{service_with_rows.url}/openapi.json", "--checks", "all", "--seed", "0",
+             "--max-examples", str(NUM_REQUESTS // 2), "--generation-database", "none"]  # fmt: skip
+    command = [sys.executable, "-m", "schemathesis.cli", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert service_with_rows.match(PAIRS) == expected

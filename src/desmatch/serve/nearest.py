@@ -107,9 +107,7 @@ class NearestRows:
         """Return (2, T), of both texts of a pair with all texts of the rows."""
         often = [Counter(text.split(" ")) for text in (a, b)]
         names = [*(often[0] | often[1])]
-        weights, _ = self.counts.weights(
-            names
-        )  # of an id that no row has, too: it makes less alike
+        weights, _ = self.counts.weights(names)  # ids that no row has make a pair less alike, too
         vectors = np.array([[each[name] for name in names] for each in often]) * weights  # (2, N)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         known = [at for at, name in enumerate(names) if name in self.columns]
