@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-PART_BYTES = 64 << 20
+PART_BYTES = 32 << 20
 """How much is shuffled in memory at a time..."""
 
 MOST_PARTS = 500
