@@ -182,6 +182,17 @@ def test_a_file_with_shared_numbers_is_measured_without_them(published, tmp_path
     assert figures["attack"]["ids_in_corpus"] == figures["data"]["distinct_ids"] - 1
 
 
+def test_ids_of_another_key_are_said_to_be_outside(published, tmp_path):
+    (tmp_path / "more.tsv").write_text("1 2\t3\n")
+    out = tmp_path / "audit.html"
+    words = ["audit", published / "out", tmp_path / "more.tsv", "--key", published / "key.json"]
+    words += ["--out", out, "--auc-rows", "0"]
+    assert main([str(word) for word in words]) == 0
+    figures = json.loads(out.with_suffix(".json").read_text())
+    assert figures["data"]["ids_not_in_key"] == 3
+    assert any("3 ids are not in the key" in step for step in figures["next_steps"])
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -7,6 +7,7 @@ from multiprocessing import get_context
 
 import pytest
 
+from desmatch.disk import DiskError
 from desmatch.errors import UserError
 from desmatch.publish import key as key_module
 from desmatch.publish.key import Key, extend_key, open_key, read_key, read_secret
@@ -79,7 +80,7 @@ def test_an_unwritten_key_leaves_the_old_one(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(key_module.os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskError, match="No space"):
         extend_key(tmp_path / "k", key_of("2"))
     assert read_key(tmp_path / "k").numbers == {"w1": "1"}
     assert [path.name for path in tmp_path.iterdir()] == ["k"]

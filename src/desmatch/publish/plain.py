@@ -145,8 +145,9 @@ def _csv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
             return
         except csv.Error:
             raise UserError(
-                f"{path}:{line}: not valid CSV; put a text with a comma, a quote or a line break "
-                'in quotes, and write a quote inside as ""'
+                f"{path}:{line}: not valid CSV, or a text of more than {csv.field_size_limit()} "
+                "characters; put a text with a comma, a quote or a line break in quotes, and write "
+                'a quote inside as ""'
             ) from None
         yield line, fields
         line = reader.line_num + 1

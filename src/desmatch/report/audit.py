@@ -77,6 +77,11 @@ def audit_steps(figures: Mapping[str, Any]) -> list[str]:
             f"An attacker reads {share(best)} of the occurrences: treat these files as the texts "
             "themselves, and give them to those alone who might have the texts."
         )
+    if outside := figures["data"]["ids_not_in_key"]:
+        steps.append(
+            f"{outside:,} ids are not in the key, and count as placed wrong: name the key of all "
+            "these files."
+        )
     steps.extend(_rare_steps(figures))
     lone = next(line for line in figures["crowd"] if line["kind"] == "texts")
     steps.append(
