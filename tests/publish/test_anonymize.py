@@ -168,6 +168,17 @@ def test_an_interrupted_command_leaves_nothing(publish, write, tmp_path, monkeyp
     assert [*tmp_path.iterdir()] == [path]
 
 
+def test_a_pipe_is_read_once_and_never_twice(publish, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    options = ["--min-count", "2"]
+    error = refused(publish, capsys, tmp_path, tmp_path / "pipe", options=options)
+    assert "--min-count reads twice" in error
+    writer = subprocess.Popen(["sh", "-c", 'printf "a b\\tc\\n" > "$0"', str(tmp_path / "pipe")])
+    assert publish(tmp_path / "pipe") == 0
+    assert writer.wait() == 0
+    assert len(rows_of(tmp_path / "out" / "pipe.tsv")) == 1
+
+
 def test_a_folder_that_is_there_is_not_written_to(publish, write, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     assert "is there already" in refused(publish, capsys, tmp_path, write("p.tsv", PLAIN))

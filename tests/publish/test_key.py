@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from multiprocessing import get_context
+import subprocess
+import sys
 
 import pytest
 
@@ -57,19 +58,20 @@ def test_a_link_to_a_key_stays_a_link(tmp_path):
     assert len(read_key(tmp_path / "k").numbers) == 2
 
 
-def _extend_often(path, first):
-    for number in range(first, first + 20):
-        extend_key(path, key_of(str(number)))
+EXTEND_OFTEN = """
+import sys
+from pathlib import Path
+from desmatch.publish.key import Key, extend_key
+for number in range(int(sys.argv[2]), int(sys.argv[2]) + 20):
+    numbers = {f"w{number}": str(number)}
+    extend_key(Path(sys.argv[1]), Key(secret=bytes(32), tokens={"kind": "auto"}, numbers=numbers))
+"""
 
 
 def test_two_runs_that_extend_a_key_at_once_lose_nothing(tmp_path):
-    context = get_context("fork")
-    runs = [context.Process(target=_extend_often, args=(tmp_path / "k", n)) for n in (0, 100)]
-    for run in runs:
-        run.start()
-    for run in runs:
-        run.join()
-    assert [run.exitcode for run in runs] == [0, 0]
+    words = [sys.executable, "-c", EXTEND_OFTEN, str(tmp_path / "k")]
+    runs = [subprocess.Popen([*words, first]) for first in ("0", "100")]
+    assert [run.wait() for run in runs] == [0, 0]
     assert len(read_key(tmp_path / "k").numbers) == 40
 
 
@@ -132,6 +134,11 @@ def test_a_key_or_a_secret_that_others_may_read_is_refused(tmp_path):
     for read in (read_key, read_secret):
         with pytest.raises(UserError, match=r"others may read it \(mode 0640\); chmod 600"):
             read(tmp_path / "k")
+
+
+def test_a_folder_is_no_key(tmp_path):
+    with pytest.raises(UserError, match="expected a file, got a folder"):
+        open_key(tmp_path, secret=None, tokens=TOKENS)
 
 
 def test_a_missing_key_is_named(tmp_path):

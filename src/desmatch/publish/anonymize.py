@@ -85,11 +85,12 @@ def anonymize(request: Request) -> Published:
     Each output has rows `ids_a<TAB>ids_b[<TAB>label]`, as `desmatch.data.read` reads them.
 
     Raises:
-        UserError: An input cannot be read or has a malformed row, the folder is there already, or
-            the key file does not fit.
+        UserError: An input cannot be read (or not twice, for `min_count`) or has a malformed row,
+            the folder is there already, or the key file does not fit.
     """
     targets = _targets(request.inputs)
     require_new(request.out)
+    _require_rereadable(request)
     inside = _place_inside(request)
     tokens = load_tokens(request.tokens, lowercase=request.lowercase)
     key = open_key(request.key, secret=request.secret, tokens=tokens.identity)
@@ -122,6 +123,13 @@ def _targets(inputs: Sequence[Path]) -> dict[str, Path]:
             )
         targets[name] = path
     return targets
+
+
+def _require_rereadable(request: Request) -> None:
+    """Refuse a pipe where rows are counted first and numbered afterwards."""
+    for path in request.inputs if request.protection.min_count > 1 else ():
+        if path.is_fifo() or path.is_char_device():
+            raise UserError(f"{path}: a pipe; --min-count reads twice: write the rows to a file")
 
 
 def _place_inside(request: Request) -> Path | None:

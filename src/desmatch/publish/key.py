@@ -95,7 +95,9 @@ def read_key(path: Path) -> Key:
     Raises:
         UserError: It is missing, is no key, or others than its owner may read it.
     """
-    if not path.is_file():
+    if path.is_dir():
+        raise UserError(f"{path}: expected a file, got a folder; name a file in it")
+    if not path.exists():
         raise UserError(f"{path}: no such file; name the key that `desmatch anonymize` wrote")
     _require_private(path)
     try:
