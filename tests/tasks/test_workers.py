@@ -17,7 +17,7 @@ import pytest
 
 from desmatch import __version__
 from desmatch.cli import main
-from desmatch.tasks.processes import Slot
+from desmatch.tasks.processes import Processes, Slot
 from desmatch.tasks.schedule import WorkerLost
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
@@ -214,6 +214,16 @@ def test_a_process_that_is_lost_while_it_has_nothing_to_do_is_replaced():
     finally:
         slot.stop()
         slot.join()
+
+
+def test_gpus_are_dealt_by_the_names_that_the_process_has_for_them(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [slot.gpu for slot in Processes([], 3).slots] == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
+    assert [slot.gpu for slot in Processes([], 3).slots] == ["5", "GPU-7", "5"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert [slot.gpu for slot in Processes([], 1).slots] == [None]
 
 
 def test_an_error_in_a_worker_is_that_of_the_command(words, tmp_path, capsys):

@@ -37,6 +37,13 @@ def threads_of_each(num_workers: int, num_cores: int) -> int:
     return max(1, num_cores // num_workers)
 
 
+def visible_gpus() -> list[str]:
+    """Return the GPUs of this process by the names that CUDA_VISIBLE_DEVICES has for them."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    named = names.split(",") if names else [str(each) for each in range(torch.cuda.device_count())]
+    return named[: torch.cuda.device_count()]
+
+
 class Processes:
     """Processes that were started anew (spawn), as CUDA and threads want it.
 
@@ -47,10 +54,10 @@ class Processes:
     """
 
     def __init__(self, tasks: Sequence[Task], count: int = 0) -> None:
-        num_gpus = torch.cuda.device_count()
-        count = count or min(num_at_once(tasks), num_gpus or usable_cores())
+        gpus = visible_gpus()
+        count = count or min(num_at_once(tasks), len(gpus) or usable_cores())
         self.num_threads = threads_of_each(count, usable_cores())
-        self.slots = [Slot(str(slot % num_gpus) if num_gpus else None) for slot in range(count)]
+        self.slots = [Slot(gpus[slot % len(gpus)] if gpus else None) for slot in range(count)]
 
     def __enter__(self) -> Self:
         """Begin; processes start with their first task."""
