@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TIMED = {"card.json", "stages.json", "report.html", "report.json"}
 """Files with times, or with what the user typed."""
 
-NOT_FIGURES = ("command", "minutes", "minutes_by_stage", "warnings")
+NOT_FIGURES = ("command", "recipe_name", "minutes", "minutes_by_stage", "warnings")
 """Of a card: what a resumed run may say in other words; its warnings are compared without those
 that tell of resuming."""
 

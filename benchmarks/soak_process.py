@@ -112,11 +112,15 @@ class Zygote:
     """The process that forks; a context manager.
 
     Args:
-        folder: For what the process itself has to say, and as its working directory.
+        folder: Its working directory.
+
+    Attributes:
+        largest_mib: Memory of the largest child since it was last set to 0.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.largest_mib = 0.0
 
     def __enter__(self) -> Zygote:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -147,7 +151,9 @@ class Zygote:
         order = Order(words=[str(word) for word in words], **settings)
         self.process.stdin.write(json.dumps(asdict(order)) + "\n")
         self.process.stdin.flush()
-        return Outcome(**json.loads(self.process.stdout.readline()))
+        outcome = Outcome(**json.loads(self.process.stdout.readline()))
+        self.largest_mib = max(self.largest_mib, outcome.memory_mib)
+        return outcome
 
 
 def serve() -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 TAKES_RECIPE = ("run", "tune", "prepare")
 """Verbs that take any value of a recipe as an option."""
 
+RESUMES = ("run", "tune", "mlm", "distill", "pretrain", "finetune", "pseudo-label", "predict")
+"""Verbs that take --resume."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs, in the order of the data's flow."""

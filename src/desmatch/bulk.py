@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from desmatch.data.read import count_pairs, read_tables
+from desmatch.data.sources import refuse_pipe
 from desmatch.data.vocabulary import VOCABULARY
 from desmatch.errors import UserError, require
 from desmatch.matcher import PairMatcher
@@ -129,9 +130,7 @@ class Scorer:
 
 def _refuse_places(test: Path, out: Path) -> None:
     """Refuse an input that cannot be read twice, and an output that would hide it or cannot be."""
-    if test.exists() and not (test.is_file() or test.is_dir()):
-        raise UserError(f"{test}: expected a file, got a pipe or device, which cannot be read "
-                        "twice; write the pairs to a file first")  # fmt: skip
+    refuse_pipe(test)
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name the file of scores to write")
     if out.exists() and test.exists() and out.samefile(test):

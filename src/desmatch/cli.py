@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from desmatch.arguments import TAKES_RECIPE, build_parser, with_named_recipe
+from desmatch.arguments import RESUMES, TAKES_RECIPE, build_parser, with_named_recipe
+from desmatch.disk import DiskError, disk_problem
 from desmatch.errors import UserError, require_installed
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             contextlib.redirect_stdout(sys.stdout if is_first else nowhere),
         ):
             ACTS[known.verb](known)
+    except DiskError as error:
+        print(f"desmatch {known.verb}: error: {error}; {_again(known)}", file=sys.stderr)
+        return 2
     except UserError as error:
         print(f"desmatch {known.verb}: error: {error}", file=sys.stderr)
         return 2
@@ -177,20 +181,20 @@ def _predict(options: argparse.Namespace) -> None:
     if options.out is None:
         raise UserError("--test needs --out FILE beside it, the file of scores to write")
     from desmatch.bulk import Manner, predict_file
-    from desmatch.stages import load_run
+    from desmatch.mends import load_whole_run
 
     given = {"precision": options.precision, "chunk_rows": options.chunk_rows}
     manner = Manner(**{name: value for name, value in given.items() if value is not None})
-    run = load_run(options.run, may_resume=options.resume)
+    run = load_whole_run(options.run, may_resume=options.resume)
     num_rows = predict_file(run, options.test, options.out, manner)
     print(f"wrote {num_rows} scores to {options.out}")
     return None
 
 
 def _export(options: argparse.Namespace) -> None:
-    from desmatch.stages import load_run
+    from desmatch.mends import load_whole_run
 
-    run = load_run(options.run)
+    run = load_whole_run(options.run)
     if options.to == "onnx":
         require_installed("onnx", "onnx", "onnxruntime", "onnxscript")
         from desmatch.console import describe_export
@@ -245,21 +249,21 @@ def _exported(folder: Path) -> Path:
         return folder
     require_installed("onnx", "onnx", "onnxscript")
     from desmatch.deploy import exported
-    from desmatch.stages import load_run
+    from desmatch.mends import load_whole_run
 
-    return exported(load_run(folder, say=print))
+    return exported(load_whole_run(folder, say=print))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from desmatch.console import describe_figures
     from desmatch.evaluate import figures_on_labels
+    from desmatch.mends import load_whole_run
     from desmatch.runs import TEST
-    from desmatch.stages import load_run
 
-    run = load_run(options.run)
     if options.labels is None:
         _stage(options)
-    else:
+    run = load_whole_run(options.run)
+    if options.labels is not None:
         predictions = run.folder / "predictions" / TEST
         groups = run.prepared.graph("test").pair_component
         figures = figures_on_labels(options.labels, predictions, groups, run.recipe)
@@ -282,10 +286,13 @@ def _submit(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from desmatch.console import describe_comparison
+    from desmatch.mends import require_whole
     from desmatch.report.comparison import PAGE, write_comparison
     from desmatch.report.content import read_content
     from desmatch.report.page import write_report
 
+    for run in options.runs:
+        require_whole(run)
     if len(options.runs) > 1:
         page = options.out or Path(PAGE)
         print(describe_comparison(write_comparison(options.runs, page)))
@@ -299,9 +306,9 @@ def _report(options: argparse.Namespace) -> None:
 def _diagnose(options: argparse.Namespace) -> None:
     from desmatch.console import describe_diagnosis
     from desmatch.diagnose import DIAGNOSIS, diagnose
-    from desmatch.stages import load_run
+    from desmatch.mends import load_whole_run
 
-    run = load_run(options.run).of_member(options.member).of_fold(options.fold)
+    run = load_whole_run(options.run).of_member(options.member).of_fold(options.fold)
     print(describe_diagnosis(diagnose(run, num_batches=options.batches)))
     print(f"wrote {run.folder / DIAGNOSIS}")
 
@@ -403,7 +410,14 @@ def _summary(run: Run) -> str:
 
 
 def _os_reason(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    problem = disk_problem(error) or str(error.strerror)
+    return f"{error.filename}: {problem}" if error.filename else problem
+
+
+def _again(options: argparse.Namespace) -> str:
+    """Say which command goes on where this one stopped."""
+    resume = " --resume" if options.verb in RESUMES and not options.resume else ""
+    return f"then `{options.command}{resume}` goes on; what was finished is kept"
 
 
 ACTS: dict[str, Callable[[argparse.Namespace], None]] = {

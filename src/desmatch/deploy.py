@@ -19,15 +19,17 @@ from desmatch.data.read import column
 from desmatch.data.vocabulary import Vocabulary
 from desmatch.ensemble.predictions import COLUMNS
 from desmatch.ensemble.rules import rule_from_json
+from desmatch.errors import UserError
 from desmatch.evaluate import read_column
 from desmatch.members import COMBINATION
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.checkpoints import load_model
 from desmatch.model.graph import write_graphs, write_one_graph
 from desmatch.runs import VALIDATION, atomic_folder, read_json, require_new, revision, write_json
+from desmatch.seals import seal
 from desmatch.serve.nearest import ROWS, distinct_rows
 from desmatch.serve.quantize import quantize
-from desmatch.serve.session import MANIFEST, MemberSession, SavedMember
+from desmatch.serve.session import MANIFEST, MemberSession, SavedMember, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,13 +53,22 @@ def exported(run: Run) -> Path:
         UserError: As `export_onnx`.
     """
     folder = run.folder / "serving"
-    if (folder / MANIFEST).is_file():
-        if read_json(folder / MANIFEST)["predictions"] == run.digest("predictions"):
+    if folder.is_dir():
+        if _is_export_of(folder, run):
             return folder
         shutil.rmtree(folder)
     run.say(f"export: {folder}")
     export_onnx(run, folder)
     return folder
+
+
+def _is_export_of(folder: Path, run: Run) -> bool:
+    """Whether a folder is a whole export of a run as it is now."""
+    try:
+        kept = read_manifest(folder)
+    except UserError:
+        return False
+    return bool(kept.get("predictions") == run.digest("predictions"))
 
 
 def export_onnx(
@@ -104,6 +115,7 @@ def export_onnx(
             "run": run.folder.resolve().name,
             "predictions": run.digest("predictions"),
             "revision": revision(),
+            **seal(partial),
         }
         write_json(partial / MANIFEST, manifest)
     return manifest

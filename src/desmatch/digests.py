@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ def digest_init(recipe: Recipe) -> list[str]:
     if recipe.model.init is None:
         return []
     folder = Path(recipe.model.init)
+    refuse_pickle(folder)
     files = [folder / name for name in ("config.json", "vocab.txt", "model.safetensors")]
     if recipe.model.reference_counts is not None:
         files.append(Path(recipe.model.reference_counts))
@@ -45,3 +47,29 @@ def digest_init(recipe: Recipe) -> list[str]:
             raise UserError(f"{path}: no such file; --model.init needs a folder with config.json, "
                             "vocab.txt and model.safetensors")  # fmt: skip
     return [file_digest(path) for path in files]
+
+
+PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+"""Files of weights that are pickles, the likeliest first."""
+
+
+def refuse_pickle(folder: Path) -> None:
+    """Refuse a checkpoint whose weights are pickled alone: opening a pickle runs what it says.
+
+    Raises:
+        UserError: It is one; the message has a command that converts it without running anything.
+    """
+    target = folder / "model.safetensors"
+    pickles = [path for pattern in PICKLES for path in sorted(folder.glob(pattern))]
+    if target.exists() or not pickles:
+        return
+    code = (
+        "import torch, safetensors.torch as s; "
+        f"state = torch.load({str(pickles[0])!r}, map_location='cpu', weights_only=True); "
+        "s.save_file({name: each.clone().contiguous() for name, each in state.items()}, "
+        f"{str(target)!r})"
+    )
+    raise UserError(
+        f"{pickles[0]}: pickled weights are not read, for a pickle runs code as it is opened; "
+        f"`{shlex.join(['python', '-c', code])}` makes {target.name} of them and runs none"
+    )

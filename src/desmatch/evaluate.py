@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 
 from desmatch.claim import RandomRows, expected_test_figures, headline
+from desmatch.data.sources import refuse_pipe
 from desmatch.errors import UserError
 from desmatch.hardest import hardest_rows
 from desmatch.metrics.calibration import brier_score_loss, expected_calibration_error, log_loss
@@ -312,6 +313,7 @@ def read_labels(path: Path, *, expected_rows: int) -> NDArray[np.int8]:
     Raises:
         UserError: A line is not 0 or 1, or the count differs.
     """
+    refuse_pipe(path)
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from desmatch.errors import UserError
-from desmatch.runs import CARD, MEMBERS, STAGE, read_json
-from desmatch.stages import RECIPE, SOURCES, STAGES, read_stage_log
+from desmatch.mends import require_whole
+from desmatch.runs import CARD, MEMBERS, STAGE, read_json_object
+from desmatch.stages import RECIPE, SOURCES, STAGES, command_of, read_stage_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,7 +75,8 @@ def read_run(run: Path) -> Entry:
     Raises:
         UserError: A file of the run cannot be read.
     """
-    card = read_json(run / CARD) if (run / CARD).is_file() else {}
+    require_whole(run)
+    card = read_json_object(run / CARD) if (run / CARD).is_file() else {}
     figure, auc, interval = claimed_figure(card.get("validation", {}))
     asked = _Asked.read(run / RECIPE)
     members = [run / MEMBERS / name for name in asked.members]
@@ -82,7 +84,7 @@ def read_run(run: Path) -> Entry:
     so_far = sum(each["minutes"] for log in logs for each in log.values())
     return Entry(
         name=run.name,
-        recipe=read_json(run / SOURCES).get("recipe_name", ""),
+        recipe=read_json_object(run / SOURCES).get("recipe_name", ""),
         seed=asked.seed,
         figure=figure,
         auc=auc,
@@ -125,7 +127,9 @@ class _Asked(NamedTuple):
             values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
             return cls(int(values["seed"]), tuple(values.get("members") or ()))
         except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{recipe}: no recipe of a run ({error}); make the run again") from None
+            raise UserError(
+                f"{recipe}: no recipe of a run ({error}); {command_of(recipe.parent)}"
+            ) from None
 
 
 def _short(revision: str) -> str:

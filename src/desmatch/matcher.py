@@ -15,10 +15,11 @@ from desmatch.data.vocabulary import Vocabulary
 from desmatch.ensemble.predictions import combine_predictions
 from desmatch.errors import UserError
 from desmatch.members import load_rule
+from desmatch.mends import load_whole_run
 from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
 from desmatch.predict import mean_predictions, shifted
-from desmatch.stages import RECIPE, load_run
+from desmatch.stages import RECIPE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +64,7 @@ class PairMatcher:
         path = Path(folder)
         if not (path / RECIPE).is_file():
             return cls([load_model(path)], Vocabulary.load(path))
-        run = load_run(path)
+        run = load_whole_run(path)
         if run.members:
             rule = load_rule(path)
             return EnsembleMatcher(

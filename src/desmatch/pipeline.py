@@ -11,6 +11,7 @@ from desmatch.distill import require_teacher, write_soft_labels
 from desmatch.errors import UserError
 from desmatch.evaluate import evaluate_run, read_column
 from desmatch.members import combine_run, ensemble_figures
+from desmatch.mends import mend_command
 from desmatch.predict import answers_of_labels, predict_run
 from desmatch.prepare import FIGURES, prepare
 from desmatch.report.content import read_content
@@ -31,6 +32,7 @@ from desmatch.stages import (
     Run,
     Stage,
     read_stage_log,
+    refuse_newer,
     save_run,
     stage_that_writes,
     steps,
@@ -166,6 +168,7 @@ def execute(run: Run, *, only: str | None = None) -> None:
     from desmatch.train.processes import is_main_process
     from desmatch.train.tracking import require_trackers
 
+    refuse_newer(run.folder)
     require_trackers(run.recipe.tracking)
     if is_main_process() and only not in (None, "prepare"):
         save_run(run)
@@ -180,6 +183,7 @@ def execute_fold(run: Run, fold: int) -> Path:
     """
     from desmatch.train.tracking import require_trackers
 
+    refuse_newer(run.folder)
     require_trackers(run.recipe.tracking)
     model = run.of_fold(fold).last_model
     makes = [each for each in STAGES if each.name == "prepare" or each.is_parallel
@@ -280,9 +284,7 @@ def _require_inputs(run: Run, stage: Stage) -> None:
         if not writer.is_wanted(run.recipe):
             continue
         folders = [part.stage_folder(name) for part in run.parts(writer)]
-        unfinished = [folder.path for folder in folders if not folder.is_finished]
+        unfinished = [folder for folder in folders if not folder.is_finished]
         if unfinished:
-            raise UserError(
-                f"{unfinished[0]}: missing or out of date; "
-                f"run `desmatch {writer.name} {run.folder}` first"
-            )
+            why = unfinished[0].damage or f"{unfinished[0].path}: missing or out of date"
+            raise UserError(f"{why}; run `{mend_command(run, writer)}` first")

@@ -129,9 +129,22 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is any value
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise UserError(f"{path}:{line}: not valid JSON ({error}); make the file again") from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds keys and values.
+
+    Raises:
+        UserError: As `read_json`, or it holds something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}:1: expected keys and values, got a {type(value).__name__}; "
+                        "make the file again")  # fmt: skip
+    return value
 
 
 @dataclass(frozen=True)
@@ -270,7 +283,7 @@ def _kept_in(folder: Path) -> dict[str, Any]:
         kept = None
     if not isinstance(kept, dict) or not isinstance(kept.get("files", {}), dict):
         return UNREADABLE
-    require_format(path, kept, mend="use that version, or make the run anew in another folder")
+    require_format(path, kept, mend="use that version, or name another folder")
     return kept
 
 

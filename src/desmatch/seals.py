@@ -7,13 +7,13 @@ another size is damaged: cut short by a disk or a copy that ended early.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from desmatch.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 FORMAT = 1
 """Of the folders of runs, checkpoints and exports; a greater one is a newer version's."""
@@ -37,7 +37,7 @@ def seal(folder: Path, *, beside: Iterable[Path] = (), but: str = "") -> dict[st
 def damage(folder: Path, sealed: Mapping[str, Any]) -> str:
     """Return which file of a sealed folder is not what it was, or an empty text."""
     for name, expected in dict(sealed.get("files", {})).items():
-        path = folder / name
+        path = Path(os.path.normpath(folder / name))
         if not path.is_file():
             return f"{path}: missing"
         if (found := path.stat().st_size) != expected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import groupby
@@ -15,14 +16,16 @@ from desmatch.errors import UserError, nearest
 from desmatch.prepare import Prepared, Sources
 from desmatch.recipe_file import load_recipe, member_recipe, recipe_to_yaml
 from desmatch.runs import (
+    CARD,
     MEMBERS,
     StageFolder,
     fold_name,
-    read_json,
+    read_json_object,
     value_digest,
     write_json,
     write_text,
 )
+from desmatch.seals import FORMAT, require_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 RECIPE = "recipe.yaml"
 SOURCES = "sources.json"
 STAGE_LOG = "stages.json"
+OTHER_FOLDER = "use that version, or name another folder"
+END = "..."
+"""The last line of a run's recipe, as YAML ends a document."""
 
 
 @dataclass(frozen=True)
@@ -369,36 +375,82 @@ def read_stage_log(folder: Path) -> dict[str, Any]:
     A stage that is done once a fold is there as `fold-0/pretrain`.
     """
     path = folder / STAGE_LOG
-    return dict(read_json(path)) if path.is_file() else {}
+    try:
+        return read_json_object(path) if path.is_file() else {}
+    except UserError as error:
+        raise UserError(f"{error}, or `rm {path}`: it has the minutes of stages, no more") from None
 
 
 def save_run(run: Run) -> None:
     """Write what a later command needs to go on with the run."""
-    write_text(run.folder / RECIPE, recipe_to_yaml(run.recipe))
+    write_text(run.folder / RECIPE, f"{recipe_to_yaml(run.recipe)}{END}\n")
     write_json(run.folder / SOURCES, sources_to_json(run))
 
 
 def sources_to_json(run: Run) -> dict[str, Any]:
     """Return the data files of a run, and how they were named, as written beside its recipe."""
     files = {role: [str(path) for path in paths] for role, paths in run.sources.by_role().items()}
-    return {"recipe_name": run.recipe_name, "skip_bad": run.skip_bad, **files}
+    kept = {"format": FORMAT, "recipe_name": run.recipe_name, "skip_bad": run.skip_bad}
+    return {**kept, **files}
 
 
 def load_run(folder: Path, **settings: Any) -> Run:  # noqa: ANN401 - Run's other fields
     """Load a run that `desmatch prepare` or `desmatch run` began.
 
     Raises:
-        UserError: The folder is no run.
+        UserError: The folder is no run, or one that a newer version made, or its recipe or the list
+            of its files is damaged.
     """
     if not (folder / RECIPE).is_file() or not (folder / SOURCES).is_file():
-        raise UserError(
-            f"{folder}: no run (no {RECIPE}); make one with `desmatch prepare` or `run`"
+        there = (folder / CARD).is_file()
+        mend = command_of(folder) if there else "make one with `desmatch prepare` or `run`"
+        raise UserError(f"{folder}: no run (no {RECIPE} or no {SOURCES}); {mend}")
+    try:
+        files = read_json_object(folder / SOURCES)
+        require_format(folder / SOURCES, files, mend=OTHER_FOLDER)
+        sources = Sources(
+            tuple(Path(path) for path in files["train"]),
+            Path(files["test"][0]),
+            tuple(Path(path) for path in files["unlabeled"]),
         )
-    files = read_json(folder / SOURCES)
-    sources = Sources(
-        tuple(Path(path) for path in files["train"]),
-        Path(files["test"][0]),
-        tuple(Path(path) for path in files["unlabeled"]),
-    )
-    kept = {name: files[name] for name in ("recipe_name", "skip_bad")}
-    return Run(folder, load_recipe(folder / RECIPE), sources, **kept, **settings)
+        kept = {name: files[name] for name in ("recipe_name", "skip_bad")}
+        _require_whole(folder / RECIPE, has_end="format" in files)
+        return Run(folder, load_recipe(folder / RECIPE), sources, **kept, **settings)
+    except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{folder / SOURCES}: lacks the files of a run ({error!r}); "
+                        f"{command_of(folder)}") from None  # fmt: skip
+    except UserError as error:
+        raise UserError(f"{error}\n{command_of(folder)}") from None
+
+
+def refuse_newer(folder: Path) -> None:
+    """Refuse a folder in which a newer version has a run, whatever else is in it.
+
+    Raises:
+        UserError: It has.
+    """
+    try:
+        kept = read_json_object(folder / SOURCES)
+    except (UserError, OSError):
+        return
+    require_format(folder / SOURCES, kept, mend=OTHER_FOLDER)
+
+
+def _require_whole(recipe: Path, *, has_end: bool) -> None:
+    """Refuse a run's recipe that was cut short: what is left of it is one too."""
+    if has_end and not recipe.read_bytes().rstrip().endswith(f"\n{END}".encode()):
+        raise UserError(f"{recipe}: damaged, its last line is not {END}")
+
+
+def command_of(folder: Path) -> str:
+    """Say which command writes the recipe and the sources of a run anew; its stages stay."""
+    try:
+        words = shlex.split(str(read_json_object(folder / CARD)["command"]))
+    except (UserError, KeyError, ValueError):
+        words = []
+    more = "writes recipe.yaml and sources.json anew and keeps the stages"
+    if words[:2] != ["desmatch", "run"] or "--out" not in words[:-1]:
+        return f"`desmatch run` with the options that made it {more}"
+    words[words.index("--out") + 1] = str(folder)  # it may have been moved
+    again = [word for word in words if word != "--resume"]
+    return f"`{shlex.join([*again, '--resume'])}` {more}"

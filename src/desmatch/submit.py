@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from desmatch.data.read import read_pairs
+from desmatch.data.sources import refuse_pipe
 from desmatch.errors import UserError, listed
 from desmatch.runs import atomic_write
 
@@ -222,6 +223,7 @@ def _submission_text(path: Path) -> str:
     Raises:
         UserError: There is no such text; the message names the file.
     """
+    refuse_pipe(path)
     try:
         with path.open("rb") as stream:
             is_zip = path.suffix == ".zip" or stream.peek(2)[:2] == ZIP_MAGIC

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-MODULES = ("process", "kill")
+MODULES = ("process", "kill", "disk", "fuzz")
 
 
 @pytest.fixture(scope="session")

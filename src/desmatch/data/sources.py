@@ -82,6 +82,7 @@ def read_blocks(path: Path) -> Iterator[Block]:
     with _read_errors(path):
         if path.is_dir():
             raise IsADirectoryError
+        refuse_pipe(path)
         match suffix:
             case ".parquet":
                 yield from _parquet_blocks(path)
@@ -102,6 +103,19 @@ def read_text(path: Path) -> Iterator[Block]:
         if path.is_dir():
             raise IsADirectoryError
         yield from _text_blocks(path)
+
+
+def refuse_pipe(path: Path) -> None:
+    """Refuse what is there and is no file: it may never end, and cannot be read twice.
+
+    Raises:
+        UserError: It is a pipe, a socket or a device.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(
+            f"{path}: expected a file, got a pipe or device, which cannot be read twice; "
+            "write it to a file first"
+        )
 
 
 @contextmanager

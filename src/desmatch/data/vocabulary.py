@@ -19,8 +19,9 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
 from desmatch.data.read import split_ids
+from desmatch.errors import UserError
 from desmatch.recipe import DataConfig
-from desmatch.runs import read_json, write_json, write_text
+from desmatch.runs import read_json_object, write_json, write_text
 from desmatch.schema import Special
 
 if TYPE_CHECKING:
@@ -215,10 +216,21 @@ class Vocabulary:
 
     @classmethod
     def load(cls, folder: Path) -> Vocabulary:
-        """Load what `save` wrote."""
-        value = read_json(folder / VOCABULARY)
-        config = DataConfig(**value["config"])
-        return cls(ids=tuple(value["ids"]), counts=tuple(value["counts"]), config=config)
+        """Load what `save` wrote.
+
+        Raises:
+            UserError: The file is missing, damaged, or of another version.
+        """
+        path = folder / VOCABULARY
+        value = read_json_object(path)
+        try:
+            config = DataConfig(**value["config"])
+            ids, counts = tuple(value["ids"]), tuple(value["counts"])
+            pa.array(ids, pa.string()), pa.array(counts, pa.int64())
+        except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+            raise UserError(f"{path}: no vocabulary of this version ({error}); make it again with "
+                            "the stage or the export that it lies in") from None  # fmt: skip
+        return cls(ids, counts, config)
 
 
 def count_ids(texts: Any) -> dict[str, int]:  # noqa: ANN401 - Arrow arrays of any chunking

@@ -16,11 +16,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from desmatch.data.align import rank_tokens, read_reference_counts, read_reference_vocab
+from desmatch.digests import refuse_pickle
 from desmatch.errors import UserError
 from desmatch.model.configuration import MatchConfig
 from desmatch.model.convert import State, read_config, read_state, scale_branches
 from desmatch.model.heads import MatchForPairs
-from desmatch.runs import read_json
+from desmatch.runs import read_json_object
 from desmatch.schema import Special
 
 if TYPE_CHECKING:
@@ -219,10 +220,11 @@ def load_model(folder: Path) -> MatchForPairs:
     Raises:
         UserError: The folder is not one of our models, or it lacks weights.
     """
+    refuse_pickle(folder)
     names = ("config.json", "model.safetensors")
     if not all((folder / name).is_file() for name in names):
         raise UserError(f"{folder}: no model (needs {' and '.join(names)}); give a trained stage")
-    model_type = read_json(folder / "config.json").get("model_type")
+    model_type = read_json_object(folder / "config.json").get("model_type")
     if model_type != MatchConfig.model_type:
         raise UserError(
             f"{folder}/config.json: model_type {model_type!r} is not one of our models; "

@@ -22,9 +22,10 @@ from transformers import (
     RoFormerForSequenceClassification,
 )
 
+from desmatch.digests import refuse_pickle
 from desmatch.errors import UserError
 from desmatch.model.positions import MAX_DISTANCE
-from desmatch.runs import read_json
+from desmatch.runs import read_json_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,13 +86,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: The folder is not a checkpoint, or of an architecture we do not have.
     """
+    refuse_pickle(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise UserError(
                 f"{folder}: has no {name}; a checkpoint folder holds config.json, "
-                "model.safetensors and vocab.txt (pickled weights are not read)"
+                "model.safetensors and vocab.txt"
             )
-    theirs = read_json(folder / "config.json")
+    theirs = read_json_object(folder / "config.json")
     if theirs.get("model_type") not in POSITIONS:
         raise UserError(
             f"{folder}/config.json: model_type {theirs.get('model_type')!r} is not read; "

@@ -18,7 +18,7 @@ from desmatch.errors import UserError
 from desmatch.evaluate import read_column
 from desmatch.prepare import FIGURES, ROLES, Prepared
 from desmatch.report.tables import mapping
-from desmatch.runs import CARD, fold_name, read_json
+from desmatch.runs import CARD, fold_name, read_json, read_json_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -93,7 +93,7 @@ def read_card(run: Path) -> dict[str, Any]:
             f"{run}: no finished run (no {CARD}); finish it with `desmatch run` or "
             f"`desmatch submit {run}`"
         )
-    card = dict(read_json(run / CARD))
+    card = read_json_object(run / CARD)
     if (run / METRICS).is_file() and read_json(run / METRICS) != card.get("validation"):
         raise UserError(
             f"{run}: its card is older than its figures; sign them with `desmatch submit {run}`"

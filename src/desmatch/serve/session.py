@@ -17,8 +17,9 @@ from desmatch.data.vocabulary import Vocabulary, positions_within
 from desmatch.ensemble.predictions import Predictions, combine_predictions
 from desmatch.ensemble.rules import rule_from_json
 from desmatch.errors import UserError
-from desmatch.runs import read_json
+from desmatch.runs import read_json_object
 from desmatch.schema import Special
+from desmatch.seals import damage, require_format
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it is read when onnxruntime is imported
 import onnxruntime
@@ -143,6 +144,36 @@ def _open(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Infere
         raise UserError(f"{path}: not a graph that can be run ({error}); export again") from None
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what an export says of itself, once its files are what they were.
+
+    Raises:
+        UserError: The folder is no export, one of a newer version, or a file is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: no exported model (needs {MANIFEST}); make one with "
+            "`desmatch export RUN --to onnx --out FOLDER`"
+        )
+    kept = read_json_object(path)
+    require_format(path, kept, mend=_again(folder))
+    try:
+        problem = damage(folder, kept)
+    except (TypeError, ValueError):
+        problem = f"{path}: damaged"
+    if problem:
+        raise UserError(f"{problem}; {_again(folder)}")
+    return kept
+
+
+def _again(folder: Path) -> str:
+    """Say how an export is made again."""
+    return (
+        f"`rm -r {folder}` and export the run again: desmatch export RUN --to onnx --out {folder}"
+    )
+
+
 class ServedModel:
     """An exported run.
 
@@ -169,21 +200,20 @@ class ServedModel:
         Raises:
             UserError: The folder is none such, or a part of it is missing.
         """
-        if not (folder / MANIFEST).is_file():
-            raise UserError(
-                f"{folder}: no exported model (needs {MANIFEST}); make one with "
-                "`desmatch export RUN --to onnx --out FOLDER`"
-            )
-        manifest = read_json(folder / MANIFEST)
+        manifest = read_manifest(folder)
+        try:
+            saved = {
+                name: SavedMember(tuple(each["graphs"]), each["num_models"])
+                for name, each in manifest["members"].items()
+            }
+            kept = manifest["rule"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{folder / MANIFEST}: no manifest of this version ({error!r}); "
+                            f"{_again(folder)}") from None  # fmt: skip
         members = {
-            name: MemberSession.load(
-                folder / name,
-                SavedMember(tuple(saved["graphs"]), saved["num_models"]),
-                num_threads=num_threads,
-            )
-            for name, saved in manifest["members"].items()
+            name: MemberSession.load(folder / name, each, num_threads=num_threads)
+            for name, each in saved.items()
         }
-        kept = manifest["rule"]
         rule = None if kept is None else rule_from_json(kept, run=str(folder))
         return cls(members, rule, both_orders=both_orders)
 

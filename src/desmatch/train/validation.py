@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from torch.nn.functional import cross_entropy
 
-from desmatch.errors import DivergedError
+from desmatch.errors import DivergedError, UserError
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.heads import model_inputs
 from desmatch.model.scoring import PairLogits, inference, score_pairs
@@ -91,6 +91,17 @@ def validation_rows(prepared: Prepared, fold: int) -> ValidationRows:
 
 
 def read_evaluations(folder: Path) -> list[PairLogits]:
-    """Return the validation rows' logits at every evaluation of a stage, in order."""
-    arrays = [np.load(path) for path in sorted((folder / EVALUATIONS).glob("*.npy"))]
-    return [PairLogits(forward, backward) for forward, backward in arrays]
+    """Return the validation rows' logits at every evaluation of a stage, in order.
+
+    Raises:
+        UserError: One cannot be read.
+    """
+    kept = []
+    for path in sorted((folder / EVALUATIONS).glob("*.npy")):
+        try:
+            forward, backward = np.load(path).astype(np.float64)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); `rm -r {folder}` and run the stage "
+                            "that trains it again") from None  # fmt: skip
+        kept.append(PairLogits(forward, backward))
+    return kept
