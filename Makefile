@@ -1,6 +1,6 @@
 # `make help` lists what there is. Every target first makes .venv where it is missing.
 .DEFAULT_GOAL := help
-.PHONY: help install demo check format test test-all bench bench-train bench-serve ablation clean
+.PHONY: help install demo check format test test-all bench bench-train bench-serve soak ablation clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -56,6 +56,9 @@ $(BENCH_STAMP): $(STAMP)
 
 bench-serve: $(STAMP) ## Milliseconds of an answer over HTTP at BERT-base's size; OPTIONS="--pairs N"
 	$(BIN)/python benchmarks/bench_serve.py $(OPTIONS)
+
+soak: $(STAMP) ## An hour of kills, full disks, damaged and malformed files; OPTIONS="--minutes N --seed K"
+	$(BIN)/python benchmarks/soak.py $(OPTIONS)
 
 ablation: $(STAMP) ## What each technique is worth; OPTIONS="--data DIR --init CHECKPOINT --minutes N"
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py $(OPTIONS)
