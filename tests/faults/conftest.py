@@ -16,7 +16,7 @@ def soak():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(BENCHMARKS)
         modules = {name: importlib.import_module(f"soak_{name}") for name in MODULES}
-        yield SimpleNamespace(**modules)
+        yield SimpleNamespace(**modules, main=importlib.import_module("soak"))
 
 
 @pytest.fixture(scope="session")
