@@ -2,14 +2,17 @@
 
     python benchmarks/bench_bulk.py [--rows N] [--rounds N] [--threads N] [--quick]
 
-One BERT of 6 layers of 384, of random weights, scores the same pairs in both orders:
+One BERT of 6 layers of 384, of random weights, scores the same pairs in both orders, so two
+sequences a pair in each of:
 
     fp32         `desmatch predict RUN --test FILE`, from loading the model to the file of scores
     bf16         the same with --precision bf16
+    int8         the same with --precision int8, its graph exported before
     encoder      sentence-transformers' CrossEncoder.predict, fp32, pairs sorted by length
+    onnx-int8    ONNX Runtime on transformers' model after `quantize_dynamic`, sorted by length
     pipeline     transformers' pipeline "text-classification", fp32, pairs in the file's order
 
-The two libraries get the exported model, already loaded, and must agree with our scores. The
+The libraries get the exported model, already loaded; in fp32 they must agree with our scores. The
 variants take turns; the table has medians over the rounds. One thread is timed by its processor
 time, several threads or a GPU by the clock on the wall.
 
@@ -22,10 +25,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,10 +36,11 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from bulk_peers import MAX_LENGTH, PEER_BATCH, VARIANTS
+from bulk_peers import MAX_LENGTH, PEER_BATCH, VARIANTS, read_texts
+from environment import set_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,6 +50,9 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 """Of fp32 scores of one function by two libraries."""
+ROUNDED = ("bf16", "int8", "onnx-int8")
+"""Variants whose scores are not those of fp32."""
+CALIBRATION_PAIRS = 128
 
 
 class Shape(NamedTuple):
@@ -73,7 +80,9 @@ def model_config(shape: Shape) -> ModelConfig:
 
 
 def write_run(folder: Path, test: Path, shape: Shape) -> None:
-    """Write what predicting needs of a run: its recipe, and a model of random weights."""
+    """Write what predicting needs of a run: its recipe, a model of random weights, its graph."""
+    from bench_serve import export_of
+
     from desmatch.data.read import read_tables
     from desmatch.data.vocabulary import count_ids, fit_vocabulary
     from desmatch.model.checkpoints import build_model
@@ -91,6 +100,14 @@ def write_run(folder: Path, test: Path, shape: Shape) -> None:
     model = build_model(run.recipe.model, vocab_size=vocabulary.size, max_length=MAX_LENGTH)
     model.save_pretrained(run.last_model)
     vocabulary.save(run.last_model)
+    export_of(
+        model.eval(),
+        vocabulary,
+        folder / "serving-int8",
+        "int8",
+        calibration=read_texts(test)[:CALIBRATION_PAIRS],
+        predictions=run.digest("predictions"),
+    )
 
 
 def export(folder: Path, out: Path) -> None:
@@ -115,11 +132,13 @@ class Line(NamedTuple):
     Attributes:
         pairs_per_second: Median over the rounds.
         fp32_is_faster: Our fp32 beside it: times; median over the rounds.
+        times_encoder: How many times as fast as CrossEncoder; median over the rounds.
         largest_gap: Between its scores and our fp32 ones.
     """
 
     pairs_per_second: float
     fp32_is_faster: float
+    times_encoder: float | None
     largest_gap: float
 
 
@@ -151,19 +170,27 @@ def measure_speed(folder: Path, options: argparse.Namespace) -> dict[str, Line |
 
 def _line(seconds: dict[str, list[float]], scores: dict[str, Scores], name: str) -> Line:
     gap = float(np.abs(scores[name] - scores["fp32"]).max())
-    if name != "bf16" and gap > TOLERANCE:
+    if name not in ROUNDED and gap > TOLERANCE:
         raise SystemExit(f"{name}: scores differ from ours by {gap:.2g}")
-    ratios = [theirs / ours for theirs, ours in zip(seconds[name], seconds["fp32"], strict=True)]
     rate = len(scores[name]) / median(seconds[name])
-    return Line(round(rate, 1), round(median(ratios), 3), gap)
+    is_beside = "encoder" in seconds
+    times_encoder = _ratio(seconds["encoder"], seconds[name]) if is_beside else None
+    return Line(round(rate, 1), _ratio(seconds[name], seconds["fp32"]), times_encoder, gap)
 
 
-def predict_in_chunks(folder: Path, test: Path) -> None:
+def _ratio(seconds: list[float], others: list[float]) -> float:
+    """Return how many times as long as others, the median over the rounds."""
+    pairs = zip(seconds, others, strict=True)
+    return round(median(ours / theirs for ours, theirs in pairs), 3)
+
+
+def predict_in_chunks(folder: Path, test: Path, *, in_int8: bool = False) -> None:
     """Predict from file to file."""
-    from desmatch.bulk import predict_file
+    from desmatch.bulk import Manner, predict_file
     from desmatch.stages import load_run
 
-    predict_file(load_run(folder / "small"), test, folder / "scores.tsv")
+    manner = Manner(precision="int8" if in_int8 else "fp32")
+    predict_file(load_run(folder / "small"), test, folder / "scores.tsv", manner)
 
 
 def predict_at_once(folder: Path, test: Path) -> None:
@@ -179,8 +206,12 @@ def predict_at_once(folder: Path, test: Path) -> None:
     write_scores(folder / "scores.tsv", [scores])
 
 
-WAYS = {"in chunks": predict_in_chunks, "at once": predict_at_once}
-"""Two ways to predict."""
+WAYS: dict[str, Callable[[Path, Path], None]] = {
+    "in chunks": predict_in_chunks,
+    "chunks, int8": partial(predict_in_chunks, in_int8=True),
+    "at once": predict_at_once,
+}
+"""The ways to predict."""
 
 
 def peak_megabytes(way: str, folder: Path, test: Path) -> float:
@@ -220,13 +251,14 @@ def write_data(folder: Path, num_rows: int, numbers: Sequence[int]) -> None:
 def print_speed(lines: dict[str, Line | str], num_rows: int) -> None:
     """Print the table of speeds."""
     print(f"{num_rows} pairs, both orders, {TIMED.layers} layers of {TIMED.width}")
-    print(f"{'':12}{'pairs/s':>10}{'fp32 is':>10}{'largest gap':>14}")
+    print(f"{'':12}{'pairs/s':>10}{'fp32 is':>10}{'x encoder':>11}{'largest gap':>14}")
     for name, line in lines.items():
         if isinstance(line, str):
             print(f"{name:12}{line}")
         else:
+            beside = "" if line.times_encoder is None else f"{line.times_encoder:.2f}"
             print(f"{name:12}{line.pairs_per_second:10.1f}{line.fp32_is_faster:9.2f}x"
-                  f"{line.largest_gap:14.1e}")  # fmt: skip
+                  f"{beside:>11}{line.largest_gap:14.1e}")  # fmt: skip
 
 
 def print_memory(peaks: dict[str, dict[int, float]]) -> None:
@@ -252,17 +284,6 @@ def read_options() -> argparse.Namespace:
     if options.quick:
         options.rows, options.rounds, options.memory_rows = 256, 2, [10**3, 10**4]
     return options
-
-
-def set_environment(threads: int) -> None:
-    """Set what the libraries read at their import."""
-    os.environ.update(
-        OMP_NUM_THREADS=str(threads),
-        TOKENIZERS_PARALLELISM="false",
-        TRANSFORMERS_VERBOSITY="error",
-        HF_HUB_OFFLINE="1",
-        HF_HUB_DISABLE_PROGRESS_BARS="1",
-    )
 
 
 def main() -> None:

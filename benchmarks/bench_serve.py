@@ -36,7 +36,7 @@ from desmatch.recipe import DataConfig, ModelConfig
 from desmatch.runs import seed_everything, write_json
 from desmatch.serve.quantize import quantize
 from desmatch.serve.referee import Rules, referee
-from desmatch.serve.session import MANIFEST, SavedMember
+from desmatch.serve.session import MANIFEST, SavedMember, padded_rows
 from desmatch.stages import load_run
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ MEAN_LENGTH = 6.2
 """Of its texts; the median is 6, the 99th percentile 13."""
 LIMIT_MS = 18.0
 WARM_UP = 50
+CALIBRATION_PAIRS = 64
 
 
 def draw_pairs(num_pairs: int) -> list[tuple[str, str]]:
@@ -81,16 +82,28 @@ def random_model(layers: int, width: int) -> tuple[MatchForPairs, Vocabulary]:
 
 
 def export_of(
-    model: MatchForPairs, vocabulary: Vocabulary, folder: Path, precision: Precision
+    model: MatchForPairs,
+    vocabulary: Vocabulary,
+    folder: Path,
+    precision: Precision,
+    *,
+    calibration: list[tuple[str, str]] | None = None,
+    predictions: str = "",
 ) -> None:
-    """Write an export of one model."""
+    """Write an export of one model; int8 has its scales from pairs given or drawn."""
     (folder / "model").mkdir(parents=True)
     write_graphs([model], [folder / "plain.onnx"])
-    quantize(folder / "plain.onnx", folder / "model" / "0.onnx", precision=precision)
+    a, b = map(list, zip(*(calibration or draw_pairs(CALIBRATION_PAIRS)), strict=True))
+    pairs = vocabulary.encode(a, b)
+    inputs = (padded_rows(pairs, np.array([at]), np.array([False])) for at in range(len(a)))
+    quantize(folder / "plain.onnx", folder / "model" / "0.onnx", precision=precision,
+             calibration=inputs)  # fmt: skip
     (folder / "plain.onnx").unlink()
     vocabulary.save(folder / "model")
     saved = SavedMember(graphs=("0.onnx",), num_models=1)
-    write_json(folder / MANIFEST, {"members": {"model": saved.to_json()}, "rule": None})
+    members = {"model": saved.to_json()}
+    manifest = {"members": members, "rule": None, "predictions": predictions}
+    write_json(folder / MANIFEST, manifest)
 
 
 @contextmanager

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -33,6 +32,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from environment import set_environment
 from train_work import Job, Machine, Round, Shape
 
 from desmatch.prepare import find_sources, prepare
@@ -192,18 +192,6 @@ def read_options() -> argparse.Namespace:
     if options.quick:
         options.sizes, options.rounds, options.steps, options.num_rows = ["tiny"], 2, 3, 2048
     return options
-
-
-def set_environment(threads: int) -> None:
-    """Set what the libraries read at their import in the variants' processes."""
-    os.environ.update(
-        OMP_NUM_THREADS=str(threads),
-        TOKENIZERS_PARALLELISM="false",
-        TRANSFORMERS_VERBOSITY="error",
-        HF_HUB_OFFLINE="1",
-        HF_HUB_DISABLE_PROGRESS_BARS="1",
-        CUDA_VISIBLE_DEVICES=os.environ.get("CUDA_VISIBLE_DEVICES", "0"),
-    )
 
 
 def main() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from scipy.special import expit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from desmatch.bulk import BulkPrecision
 
     Scores = NDArray[np.float64]
     Texts = list[tuple[str, str]]
@@ -48,7 +52,7 @@ class Ours:
         precision: Of matrix products.
     """
 
-    def __init__(self, folder: Path, precision: str) -> None:
+    def __init__(self, folder: Path, precision: BulkPrecision) -> None:
         self.folder = folder
         self.precision = precision
 
@@ -60,7 +64,7 @@ class Ours:
         from desmatch.stages import load_run
 
         out = self.folder / f"{self.precision}.parquet"
-        manner = Manner(precision="bf16" if self.precision == "bf16" else "fp32")
+        manner = Manner(precision=self.precision)
         predict_file(load_run(self.folder / "run"), test, out, manner)
         return np.asarray(pq.read_table(out)["score"])
 
@@ -84,6 +88,52 @@ class Encoder:
             pairs, batch_size=PEER_BATCH, activation_fn=self.activation, show_progress_bar=False
         )
         return np.asarray(probs, np.float64)[:, 1]
+
+
+class OnnxRuntime:
+    """ONNX Runtime as its guide has it: weights in int8, one scale for what a call sends in."""
+
+    def __init__(self, folder: Path) -> None:
+        import torch
+        from onnxruntime import InferenceSession, SessionOptions
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        plain = folder / "plain"
+        self.tokenizer = AutoTokenizer.from_pretrained(str(plain))
+        model = AutoModelForSequenceClassification.from_pretrained(str(plain)).eval()
+        example = dict(self.tokenizer([("1", "2")] * 2, return_tensors="pt"))
+        axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+        shapes = dict.fromkeys(example, axes)
+        program = torch.onnx.export(model, (), kwargs=example, dynamic_shapes=shapes, dynamo=True,
+                                    input_names=[*example], verbose=False)  # fmt: skip
+        assert program is not None
+        program.save(folder / "plain.onnx")
+        quantize_dynamic(
+            folder / "plain.onnx",
+            folder / "plain-int8.onnx",
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul", "Gemm"],
+        )
+        options = SessionOptions()
+        options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])
+        self.session = InferenceSession(str(folder / "plain-int8.onnx"), options)
+
+    def score(self, test: Path) -> Scores:
+        """As `Variant.score`."""
+        return in_both_orders(self._score, test)
+
+    def _score(self, pairs: Texts) -> Scores:
+        order = sorted(range(len(pairs)), key=lambda at: -sum(map(len, pairs[at])))
+        scores = np.empty(len(pairs))
+        for start in range(0, len(pairs), PEER_BATCH):
+            rows = order[start : start + PEER_BATCH]
+            inputs = self.tokenizer([pairs[at] for at in rows], padding=True, truncation=True,
+                                    max_length=MAX_LENGTH, return_tensors="np")  # fmt: skip
+            logits = self.session.run(None, dict(inputs))[0]  # (B, 2)
+            scores[rows] = expit(logits[:, 1] - logits[:, 0])
+        return scores
 
 
 class Pipeline:
@@ -110,7 +160,9 @@ class Pipeline:
 VARIANTS: dict[str, Callable[[Path], Variant]] = {
     "fp32": lambda folder: Ours(folder, "fp32"),
     "bf16": lambda folder: Ours(folder, "bf16"),
+    "int8": lambda folder: Ours(folder, "int8"),
     "encoder": Encoder,
+    "onnx-int8": OnnxRuntime,
     "pipeline": Pipeline,
 }
 """A variant's name to what makes it, from the folder of `run` and `plain`."""

@@ -24,6 +24,7 @@ from desmatch.model import scoring
 from desmatch.pipeline import execute
 from desmatch.predict import predict_texts
 from desmatch.runs import CLOSURE, TEST, read_json
+from desmatch.serve.session import ServedModel
 from desmatch.stages import load_run
 from desmatch.temporary import temporary
 
@@ -94,6 +95,21 @@ def test_bf16_is_near_fp32_and_not_the_same(run, test_file, in_memory, tmp_path)
     assert main(words(run, test_file, out, "--precision", "bf16", "--chunk-rows", 16)) == 0
     gap = np.abs(pq.read_table(out)["score"].to_numpy() - in_memory.scores)
     assert 0 < gap.max() < 0.02
+
+
+@pytest.mark.parametrize("chunk_rows", [7, 1000])
+def test_int8_is_the_exported_graph_wherever_the_file_is_cut(
+    run, test_file, in_memory, tmp_path, chunk_rows
+):
+    out = tmp_path / "scores.parquet"
+    assert main(words(run, test_file, out, "--precision", "int8", "--chunk-rows", chunk_rows)) == 0
+    pairs = [line.split("\t") for line in test_file.read_text().splitlines()]
+    exported = ServedModel.load(run.folder / "serving-int8", num_threads=1)
+    alone = [exported.score([a], [b]) for a, b in pairs]
+    for name in ("score", "logit_forward", "logit_backward"):
+        expected = [said.columns()[name][0] for said in alone]
+        np.testing.assert_allclose(pq.read_table(out)[name], expected, rtol=0, atol=1e-5)
+    assert 0 < np.abs(pq.read_table(out)["score"].to_numpy() - in_memory.scores).max() < 0.1
 
 
 def with_closure(run, folder):
@@ -303,5 +319,5 @@ def test_places_that_cannot_be_used_are_refused_at_once(run, test_file, tmp_path
     )
     with pytest.raises(ValueError, match="chunk_rows: expected 1 or more, got 0"):
         Manner(chunk_rows=0)
-    with pytest.raises(ValueError, match="precision: expected fp32 or bf16, got 'fp16'"):
+    with pytest.raises(ValueError, match="precision: expected fp32, bf16 or int8, got 'fp16'"):
         dataclasses.replace(Manner(), precision="fp16")

@@ -99,8 +99,9 @@ def _add_output_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     predict.add_argument("--out", type=Path, metavar="FILE",
                          help="with --test: file of scores, one a line, or .parquet with the "
                          "logits of both orders too")  # fmt: skip
-    predict.add_argument("--precision", choices=["fp32", "bf16"],
-                         help="with --test: of matrix products (fp32)")  # fmt: skip
+    predict.add_argument("--precision", choices=["fp32", "bf16", "int8"],
+                         help="with --test: of matrix products (fp32); int8 is scored by ONNX "
+                         "Runtime")  # fmt: skip
     predict.add_argument("--chunk-rows", type=_positive, metavar="N",
                          help="with --test: rows that are scored and kept at a time")  # fmt: skip
     predict.add_argument("--resume", action="store_true", help="go on with an interrupted one")

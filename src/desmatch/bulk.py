@@ -6,17 +6,19 @@ A chunk that is scored is kept beside the output, so that an interrupted predict
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from tqdm import tqdm
 
 from desmatch.data.read import count_pairs, read_tables
 from desmatch.data.sources import refuse_pipe
 from desmatch.data.vocabulary import VOCABULARY
-from desmatch.errors import UserError, require
+from desmatch.errors import UserError, require, require_installed
 from desmatch.matcher import PairMatcher
 from desmatch.members import COMBINATION
 from desmatch.parts import Parts, cut
@@ -26,6 +28,7 @@ from desmatch.submit import refuse_scores, write_scores
 from desmatch.train.machine import keep_freed_memory, use_machine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -46,20 +49,23 @@ COLUMNS = ("row", "score", "logit_forward", "logit_backward")
 """Of a Parquet output; rows are numbered from 0."""
 
 
+BulkPrecision = Literal["fp32", "bf16", "int8"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manner:
     """How a file is scored."""
 
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of matrix products."""
+    precision: BulkPrecision = "fp32"
+    """Of matrix products; int8 is the run's graph on ONNX Runtime, exported once."""
 
     chunk_rows: int = CHUNK_ROWS
     """Rows that are scored and kept at a time."""
 
     def __post_init__(self) -> None:
         require(self.chunk_rows > 0, "chunk_rows", self.chunk_rows, "1 or more")
-        known = self.precision in ("fp32", "bf16")
-        require(known, "precision", self.precision, "fp32 or bf16")
+        known = self.precision in ("fp32", "bf16", "int8")
+        require(known, "precision", self.precision, "fp32, bf16 or int8")
 
 
 def predict_file(run: Run, test: Path, out: Path, manner: Manner | None = None) -> int:
@@ -81,10 +87,11 @@ def predict_file(run: Run, test: Path, out: Path, manner: Manner | None = None) 
     """
     manner = manner or Manner()
     _refuse_places(test, out)
-    use_machine(replace(run.recipe.machine, precision=manner.precision))
+    products = "fp32" if manner.precision == "int8" else manner.precision
+    use_machine(replace(run.recipe.machine, precision=products))
     keep_freed_memory()
     num_rows = count_pairs(test, labels="optional")
-    scorer = Scorer(run, in_bf16=manner.precision == "bf16")
+    scorer = Scorer(run, manner.precision)
     parts = Parts(out, _job(run, test, manner), num_rows, manner.chunk_rows)
     parts.begin(may_resume=run.may_resume)
     _make_parts(scorer, test, parts)
@@ -98,16 +105,16 @@ class Scorer:
 
     Args:
         run: Finished.
-        in_bf16: Matrix products in bfloat16.
+        precision: Of matrix products.
 
     Raises:
         UserError: A model cannot be read, or the run's rule scores its test alone.
     """
 
-    def __init__(self, run: Run, *, in_bf16: bool = False) -> None:
-        self.matcher = PairMatcher.from_pretrained(run.folder)
+    def __init__(self, run: Run, precision: BulkPrecision = "fp32") -> None:
+        in_int8 = precision == "int8"
+        self.score_texts = _in_integers(run) if in_int8 else _in_floats(run, precision)
         self.recipe = run.recipe
-        self.in_bf16 = in_bf16
         if run.recipe.predict.closure:
             self.prepared = run.prepared
             self.evidence = evidence_of_labels(self.prepared, run.recipe)
@@ -119,13 +126,27 @@ class Scorer:
             a: (B,), texts, ids separated by single spaces.
             b: (B,), the second texts.
         """
-        shift = self._answers(a, b)
-        return self.matcher.score_texts(a, b, shift=shift, in_bf16=self.in_bf16)
+        return self.score_texts(a, b, shift=self._answers(a, b))
 
     def _answers(self, a: pa.ChunkedArray, b: pa.ChunkedArray) -> NDArray[np.float64] | float:
         if not self.recipe.predict.closure:
             return 0.0
         return answers_for_texts(self.prepared, self.recipe, a, b, evidence=self.evidence)
+
+
+def _in_floats(run: Run, precision: BulkPrecision) -> Callable[..., Predictions]:
+    """Return what the models of a run say of texts, by torch."""
+    return partial(PairMatcher.from_pretrained(run.folder).score_texts, in_bf16=precision == "bf16")
+
+
+def _in_integers(run: Run) -> Callable[..., Predictions]:
+    """Return what the models of a run say of texts, by ONNX Runtime, on as many threads."""
+    require_installed("onnx", "onnx", "onnxruntime", "onnxscript")
+    from desmatch.deploy import exported
+    from desmatch.serve.session import ServedModel
+
+    folder = exported(run, precision="int8")
+    return ServedModel.load(folder, num_threads=torch.get_num_threads()).score
 
 
 def _refuse_places(test: Path, out: Path) -> None:

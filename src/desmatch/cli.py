@@ -185,7 +185,7 @@ def _predict(options: argparse.Namespace) -> None:
 
     given = {"precision": options.precision, "chunk_rows": options.chunk_rows}
     manner = Manner(**{name: value for name, value in given.items() if value is not None})
-    run = load_whole_run(options.run, may_resume=options.resume)
+    run = load_whole_run(options.run, may_resume=options.resume, say=print)
     num_rows = predict_file(run, options.test, options.out, manner)
     print(f"wrote {num_rows} scores to {options.out}")
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,14 +29,20 @@ from desmatch.runs import VALIDATION, atomic_folder, read_json, require_new, rev
 from desmatch.seals import seal
 from desmatch.serve.nearest import ROWS, distinct_rows
 from desmatch.serve.quantize import quantize
-from desmatch.serve.session import MANIFEST, MemberSession, SavedMember, read_manifest
+from desmatch.serve.session import (
+    MANIFEST,
+    MemberSession,
+    SavedMember,
+    padded_rows,
+    read_manifest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from desmatch.serve.quantize import Precision
+    from desmatch.serve.quantize import Inputs, Precision
     from desmatch.stages import Run
 
 Graphs = Literal["one", "several"]
@@ -45,20 +51,35 @@ Graphs = Literal["one", "several"]
 PARITY_ROWS = 1000
 """Held-out rows that a graph is compared on, if there are as many."""
 
+CALIBRATION_ROWS = 256
+"""Labelled rows, their labels aside, that the scales of int8 are found on."""
 
-def exported(run: Run) -> Path:
-    """Return where a finished run is exported to for serving, in fp32; once, until it changes.
+
+class Form(NamedTuple):
+    """How models are written.
+
+    Attributes:
+        precision: Of the weights; with int8 of the products with them too.
+        graphs: How many there are for the models of one vocabulary.
+    """
+
+    precision: Precision = "fp32"
+    graphs: Graphs = "several"
+
+
+def exported(run: Run, *, precision: Precision = "fp32") -> Path:
+    """Return where a finished run is exported to in its own folder; once, until it changes.
 
     Raises:
         UserError: As `export_onnx`.
     """
-    folder = run.folder / "serving"
+    folder = run.folder / ("serving" if precision == "fp32" else f"serving-{precision}")
     if folder.is_dir():
         if _is_export_of(folder, run):
             return folder
         shutil.rmtree(folder)
     run.say(f"export: {folder}")
-    export_onnx(run, folder)
+    export_onnx(run, folder, precision=precision)
     return folder
 
 
@@ -87,7 +108,8 @@ def export_onnx(
     Args:
         run: With its predictions.
         out: A folder that is not there yet.
-        precision: Of the weights; with int8 the products too, their inputs quantized on the way.
+        precision: Of the weights; with int8 of the products with them too, whose scales are found
+            on labelled rows.
         graphs: How many there are for the models of one vocabulary.
         with_rows: Whether the labelled pairs go along, for the service to show the nearest of.
 
@@ -102,7 +124,7 @@ def export_onnx(
     members = run.members or {"model": run}
     with atomic_folder(out) as partial:
         saved = {
-            name: _export_member(member, partial / name, precision, graphs)
+            name: _export_member(member, partial / name, Form(precision, graphs))
             for name, member in members.items()
         }
         manifest = {
@@ -138,25 +160,35 @@ def _rule(run: Run) -> dict[str, Any] | None:
     return kept
 
 
-def _export_member(
-    run: Run, folder: Path, precision: Precision, graphs: Graphs
-) -> tuple[SavedMember, dict[str, float]]:
+def _export_member(run: Run, folder: Path, form: Form) -> tuple[SavedMember, dict[str, float]]:
     """Write the graphs and the vocabulary of the models of a run; return them and the parity."""
     folder.mkdir()
     models = [load_model(path).cpu() for path in run.last_models]
     vocabulary = Vocabulary.load(run.last_models[0])
     vocabulary.save(folder)
-    names = [f"{number}.onnx" for number in range(1 if graphs == "one" else len(models))]
+    names = [f"{number}.onnx" for number in range(1 if form.graphs == "one" else len(models))]
     with TemporaryDirectory() as scratch:
         paths = [Path(scratch) / name for name in names]
-        if graphs == "one":
+        if form.graphs == "one":
             write_one_graph(models, paths[0])
         else:
             write_graphs(models, paths)
         for path in paths:
-            quantize(path, folder / path.name, precision=precision)
+            calibration = _calibration(run, vocabulary) if form.precision == "int8" else ()
+            quantize(path, folder / path.name, precision=form.precision, calibration=calibration)
     saved = SavedMember(graphs=tuple(names), num_models=len(models))
     return saved, _parity(run, MemberSession.load(folder, saved))
+
+
+def _calibration(run: Run, vocabulary: Vocabulary) -> Iterator[Inputs]:
+    """Yield pairs of labelled rows, each alone: none that parity looks at, if there are others."""
+    is_held_out = np.isin(run.prepared.train_column("fold"), run.recipe.validation.trained_folds)
+    rows = np.flatnonzero(is_held_out == is_held_out.all())
+    rows = rows[:: -(-len(rows) // CALIBRATION_ROWS)]
+    train = run.prepared.rows["train"]
+    pairs = vocabulary.encode(*(column(train, side).take(rows) for side in ("a", "b")))
+    for at in range(len(rows)):
+        yield padded_rows(pairs, np.array([at]), np.array([at % 2 == 1]))
 
 
 def _parity(run: Run, session: MemberSession) -> dict[str, float]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import expit
 
-from desmatch.data.batches import assemble
+from desmatch.data.batches import assemble, plan_prediction
 from desmatch.data.vocabulary import Vocabulary, positions_within
 from desmatch.ensemble.predictions import Predictions, combine_predictions
 from desmatch.ensemble.rules import rule_from_json
@@ -33,7 +34,6 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from desmatch.ensemble.combine import Fitted
 
 MANIFEST = "serving.json"
+
+CALL_PAIRS = 8
+"""Pairs of like length that share a call of a graph: more do not stay in a core's cache."""
 
 UNREADABLE = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, RuntimeException)
 """What ONNX Runtime raises on a file that is no graph, or one it cannot run."""
@@ -92,26 +95,60 @@ class MemberSession:
         options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # lengths differ from call to call
+        if not _has_integer_dot_products():
+            options.add_session_config_entry("session.x64quantprecision", "1")
         paths = [folder / name for name in saved.graphs]
         return cls([_open(path, options) for path in paths], Vocabulary.load(folder))
 
     def logits(self, pairs: EncodedPairs, *, both_orders: bool = True) -> NDArray[np.float64]:
         """Return (2, F, B): both orders in one call, log p(yes) - log p(no).
 
-        Or (1, F, B), `a` before `b` alone.
+        Or (1, F, B), `a` before `b` alone. Many pairs are calls of pairs of like length.
         """
-        count, orders = pairs.num_pairs, (False, True) if both_orders else (False,)
-        rows = np.tile(np.arange(count), len(orders))
-        inputs = padded_rows(pairs, rows, np.repeat(orders, count))
+        if pairs.num_pairs <= CALL_PAIRS:
+            return self._call(pairs, np.arange(pairs.num_pairs), both_orders=both_orders)
+        plan = plan_prediction(pairs.lengths, batch_size=CALL_PAIRS)
+        calls = [self._call(pairs, rows, both_orders=both_orders) for rows in plan]
+        place = np.argsort(np.concatenate(plan))
+        return np.concatenate(calls, axis=2)[:, :, place]
+
+    def _call(
+        self, pairs: EncodedPairs, rows: NDArray[np.int64], *, both_orders: bool
+    ) -> NDArray[np.float64]:
+        count, orders = len(rows), (False, True) if both_orders else (False,)
+        inputs = padded_rows(pairs, np.tile(rows, len(orders)), np.repeat(orders, count))
         each = [session.run(None, inputs)[0] for session in self.sessions]  # (rows, F') each
         logits = np.concatenate(each, axis=1).astype(np.float64)
         return logits.reshape(len(orders), count, -1).transpose(0, 2, 1)
 
-    def score(self, pairs: EncodedPairs, *, both_orders: bool = True) -> Predictions:
-        """Return the mean over models and orders, as a run's predictions have it."""
-        logits = self.logits(pairs, both_orders=both_orders)
+    def score(
+        self,
+        pairs: EncodedPairs,
+        *,
+        both_orders: bool = True,
+        shift: NDArray[np.float64] | float = 0.0,
+    ) -> Predictions:
+        """Return the mean over models and orders, as a run's predictions have it.
+
+        Args:
+            pairs: B pairs.
+            both_orders: Or `a` before `b` alone.
+            shift: (B,), added to the logits of each model.
+        """
+        logits = self.logits(pairs, both_orders=both_orders) + shift
         by_order = logits.mean(axis=1)
         return Predictions(by_order[0], by_order[-1], expit(logits).mean(axis=(0, 1)))
+
+
+def _has_integer_dot_products() -> bool:
+    """Whether an x86 processor adds products of int8 up in 32 bits.
+
+    Others do so in 16, which overflow, unless ONNX Runtime is told to take a slower way; told so on
+    a processor that needs it not, a call takes twice as long. Where there is no saying: no.
+    """
+    told = Path("/proc/cpuinfo")
+    words = told.read_text(encoding="utf-8").split() if told.is_file() else []
+    return not {"avx_vnni", "avx512_vnni", "amx_int8"}.isdisjoint(words)
 
 
 def padded_rows(
@@ -217,18 +254,28 @@ class ServedModel:
         rule = None if kept is None else rule_from_json(kept, run=str(folder))
         return cls(members, rule, both_orders=both_orders)
 
-    def score(self, a: Sequence[str], b: Sequence[str]) -> Predictions:
+    def score(
+        self,
+        a: Any,  # noqa: ANN401 - any Arrow array or sequence of texts
+        b: Any,  # noqa: ANN401 - any Arrow array or sequence of texts
+        *,
+        shift: NDArray[np.float64] | float = 0.0,
+    ) -> Predictions:
         """Return what the models say of pairs.
 
         Args:
             a: (B,), ids separated by single spaces, at least one each.
             b: (B,), the second texts.
+            shift: (B,), added to the logits of each model, or of the whole ensemble.
         """
+        of_model = shift if self.rule is None else 0.0
         said = [
-            member.score(member.vocabulary.encode(a, b), both_orders=self.both_orders)
+            member.score(
+                member.vocabulary.encode(a, b), both_orders=self.both_orders, shift=of_model
+            )
             for member in self.members.values()
         ]
-        return said[0] if self.rule is None else combine_predictions(self.rule, said)
+        return said[0] if self.rule is None else combine_predictions(self.rule, said).shifted(shift)
 
     def count_unknown(self, texts: Sequence[str]) -> int:
         """Return how many ids of texts no member's vocabulary knows."""
