@@ -83,8 +83,9 @@ def write_run(folder: Path, test: Path, shape: Shape) -> None:
     """Write what predicting needs of a run: its recipe, a model of random weights, its graph."""
     from bench_serve import export_of
 
+    from desmatch.data.counts import count_ids
     from desmatch.data.read import read_tables
-    from desmatch.data.vocabulary import count_ids, fit_vocabulary
+    from desmatch.data.vocabulary import fit_vocabulary
     from desmatch.model.checkpoints import build_model
     from desmatch.prepare import Sources
     from desmatch.recipe import DataConfig, Recipe

@@ -23,11 +23,12 @@ import sklearn
 from bench_read import use_one_core, zipf_texts
 
 from desmatch.data.closure import close
+from desmatch.data.counts import count_ids
 from desmatch.data.drift import measure_drift
 from desmatch.data.features import row_features
 from desmatch.data.graph import build_graph, number_texts
 from desmatch.data.split import assign_folds
-from desmatch.data.vocabulary import count_ids, fit_vocabulary
+from desmatch.data.vocabulary import fit_vocabulary
 from desmatch.inspection import LabelledRows, Places, RowsToScore, graph_figures
 from desmatch.recipe import DataConfig
 

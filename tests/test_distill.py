@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -82,9 +83,8 @@ def student(student_words, tmp_path_factory):
 
 def texts(pairs, rows):
     """The texts of pairs as tuples of token ids."""
-    bounds = zip(pairs.offsets[:-1], pairs.offsets[1:], strict=True)
-    each = [tuple(pairs.ids[start:end].tolist()) for start, end in bounds]
-    return {each[2 * row + side] for row in rows for side in (0, 1)}
+    ids, offsets = pairs.take(np.array(rows))
+    return {tuple(ids[start:end].tolist()) for start, end in pairwise(offsets)}
 
 
 def test_a_soft_label_is_the_mean_of_the_models_that_did_without_the_fold(student, teacher):

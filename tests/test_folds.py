@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from itertools import pairwise
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -64,9 +65,8 @@ def grown(sample_folder, tmp_path_factory, options):
 
 def texts(pairs, rows):
     """The texts of pairs as tuples of token ids."""
-    bounds = zip(pairs.offsets[:-1], pairs.offsets[1:], strict=True)
-    each = [tuple(pairs.ids[start:end].tolist()) for start, end in bounds]
-    return {each[2 * row + side] for row in rows for side in (0, 1)}
+    ids, offsets = pairs.take(np.array(rows))
+    return {tuple(ids[start:end].tolist()) for start, end in pairwise(offsets)}
 
 
 def test_the_finished_fold_is_used_again(grown):

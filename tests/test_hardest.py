@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -54,6 +56,6 @@ def test_the_hardest_rows_have_the_largest_loss_and_their_nearest_trained(prepar
 def test_sides_do_not_matter(prepared):
     first = pair_vectors(prepared)
     table = prepared.rows["train"].rename_columns({"a": "b", "b": "a"})
-    swapped = Prepared(prepared.vocabulary, {**prepared.rows, "train": table}, prepared.figures)
+    swapped = replace(prepared, rows={**prepared.rows, "train": table})
     second = pair_vectors(swapped)
     np.testing.assert_allclose((first @ first.T).toarray(), (second @ second.T).toarray())

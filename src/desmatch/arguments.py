@@ -70,6 +70,13 @@ def _add_data_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) 
     inspect.add_argument("folder", type=Path, nargs="?", help="folder of contest files")
     _add_sources(inspect)
     inspect.add_argument("--json", action="store_true", help="print all figures as JSON")
+    inspect.add_argument("--counts", type=Path, metavar="FILE",
+                         help="write how often each id was seen, most often first, as the JSON "
+                         "that --reference-counts reads")  # fmt: skip
+    inspect.epilog = (
+        "--unlabeled FILE alone checks and counts files of any length: memory is for a block of "
+        "rows and the distinct ids."
+    )
 
     prepare = verbs.add_parser("prepare", help="read, number and split the pairs",
                                allow_abbrev=False)  # fmt: skip

@@ -159,17 +159,21 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from tempfile import TemporaryDirectory
-
     from desmatch.console import describe_data
-    from desmatch.prepare import FIGURES, prepare
     from desmatch.recipe import Recipe
-    from desmatch.runs import read_json
+    from desmatch.runs import write_json
+    from desmatch.survey import count_files, measure
 
     options.data = options.data or options.folder
-    with TemporaryDirectory() as folder:
-        prepare(_sources(options), Recipe(), Path(folder), skip_bad=options.skip_bad)
-        figures = read_json(Path(folder) / FIGURES)
+    if options.unlabeled and not (options.data or options.train or options.test):
+        figures, counts = count_files(options.unlabeled, Recipe(), skip_bad=options.skip_bad)
+    else:
+        measured = measure(_sources(options), Recipe(), skip_bad=options.skip_bad)
+        figures, counts = measured.figures, measured.counts
+    if options.counts is not None:
+        write_json(
+            options.counts, dict(zip(*counts.by_frequency.to_pydict().values(), strict=True))
+        )
     print(json.dumps(figures, indent=2) if options.json else describe_data(figures))
 
 

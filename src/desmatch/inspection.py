@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 from scipy.sparse.csgraph import breadth_first_order
 
 from desmatch.data.closure import UNKNOWN, infer_closure
 from desmatch.data.drift import effective_share
-from desmatch.data.graph import adjacency, find_repeats, number_texts, pair_keys
+from desmatch.data.graph import adjacency, find_repeats, pair_keys
 from desmatch.data.read import column
+from desmatch.data.summary import quantile
 from desmatch.metrics.intervals import bootstrap_auc
 from desmatch.runs import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from datasets import Dataset
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from desmatch.data.drift import Drift
     from desmatch.data.graph import QueryGraph, RowsOfOnePair
     from desmatch.data.split import Folds
+    from desmatch.data.summary import Summary
     from desmatch.data.vocabulary import Vocabulary
     from desmatch.recipe import Recipe
 
@@ -50,30 +51,32 @@ STRONG_DRIFT = 0.6
 
 
 def file_figures(
-    role: str, paths: Sequence[Path], rows: Dataset, vocabulary: Vocabulary
+    role: str, paths: Sequence[Path], summary: Summary, vocabulary: Vocabulary
 ) -> dict[str, Any]:
-    """Return the figures of all files of a role together."""
-    a, b = column(rows, "a"), column(rows, "b")
-    texts = number_texts([a, b])
-    encoded = vocabulary.encode(a, b)
-    lengths = encoded.lengths - 3
-    labels = column(rows, "label")
+    """Return the figures of all files of a role together.
+
+    Of more distinct texts than are counted one by one, `distinct_texts` is an estimate, and
+    `share_of_texts_counted` says from how many.
+    """
+    share = summary.texts.share
+    lengths, num_rows = summary.lengths, summary.num_rows
     return {
         "role": role,
         "path": ", ".join(str(path) for path in paths),
         "sha256": [file_digest(path) for path in paths],
-        "rows": len(rows),
-        "distinct_texts": len(np.unique(np.concatenate(texts))),
-        "positives": float(pc.mean(labels).as_py()) if role == "train" else None,
-        "oov_share": vocabulary.oov_share(a, b),
-        **({name: float(value(lengths)) for name, value in _LENGTHS.items()} if len(rows) else {}),
+        "rows": num_rows,
+        "distinct_texts": summary.texts.estimate(),
+        **({"share_of_texts_counted": share} if share < 1 else {}),
+        "positives": summary.num_positive / num_rows if role == "train" else None,
+        "oov_share": vocabulary.oov_share(summary.counts()),
+        **({name: value(lengths) for name, value in _LENGTHS.items()} if num_rows else {}),
     }
 
 
-_LENGTHS: dict[str, Any] = {
-    "mean_length": np.mean,
-    "median_length": np.median,
-    "p99_length": lambda lengths: np.percentile(lengths, 99),
+_LENGTHS: dict[str, Callable[[NDArray[np.int64]], float]] = {
+    "mean_length": lambda lengths: float(np.arange(len(lengths)) @ lengths / lengths.sum()),
+    "median_length": lambda lengths: quantile(lengths, 0.5),
+    "p99_length": lambda lengths: quantile(lengths, 0.99),
 }
 """Ids of both texts together, after truncation."""
 

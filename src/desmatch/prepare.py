@@ -1,13 +1,13 @@
 """The first stage: files of pairs to one folder that every later stage reads.
 
-Shapes: B labelled pairs, T rows of the test, U rows without labels.
+Shapes: B labelled pairs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,25 +15,21 @@ import pyarrow.compute as pc
 from datasets import Dataset, load_from_disk
 from datasets.utils.logging import disable_progress_bar
 
-from desmatch.data.drift import Drift, measure_drift
+from desmatch.data.counts import IdCounts
 from desmatch.data.features import row_features
 from desmatch.data.graph import QueryGraph, build_graph, number_texts
-from desmatch.data.read import RejectedRow, read_pairs, write_rejected
 from desmatch.data.read import column as column
-from desmatch.data.split import CUT, RANDOM, Folds, assign_folds, hold_out_rows
-from desmatch.data.vocabulary import EncodedPairs, Vocabulary, count_ids, fit_vocabulary
+from desmatch.data.read import write_rejected
+from desmatch.data.split import CUT, RANDOM
+from desmatch.data.stored import open_encoded, open_rows, write_encoded
+from desmatch.data.vocabulary import EncodedPairs, Vocabulary, thinned
 from desmatch.errors import UserError
-from desmatch.inspection import (
-    REJECTED,
-    LabelledRows,
-    Places,
-    RowsToScore,
-    data_warnings,
-    drift_figures,
-    file_figures,
-    graph_figures,
-)
-from desmatch.runs import generator, read_json, write_json
+from desmatch.inspection import REJECTED
+from desmatch.intake import ROLES as ROLES
+from desmatch.intake import Sources as Sources
+from desmatch.intake import find_sources as find_sources
+from desmatch.runs import read_json, write_json
+from desmatch.survey import measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,47 +37,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from desmatch.data.faults import Labels
     from desmatch.recipe import Recipe
 
 FIGURES = "figures.json"
-ROLES = ("train", "test", "unlabeled")
-SUFFIXES = (".tsv", ".tsv.gz", ".jsonl", ".parquet")
+ID_COUNTS = "id-counts.parquet"
 
-
-class Sources(NamedTuple):
-    """The files of a run, by role."""
-
-    train: tuple[Path, ...]
-    test: Path
-    unlabeled: tuple[Path, ...] = ()
-
-    def by_role(self) -> dict[str, list[Path]]:
-        """Role to files, in the order of the columns of every table."""
-        return {"train": [*self.train], "test": [self.test], "unlabeled": [*self.unlabeled]}
-
-
-def find_sources(folder: Path) -> Sources:
-    """Find train, test and, if there is one, unlabeled in a folder of contest files.
-
-    Raises:
-        UserError: The folder, train or test is missing, or a role has two files.
-    """
-    if not folder.is_dir():
-        raise UserError(f"--data {folder}: no such folder")
-    found = {}
-    for role in ROLES:
-        candidates = (folder / f"{role}{suffix}" for suffix in SUFFIXES)
-        found[role] = [path for path in candidates if path.is_file()]
-    for role, paths in found.items():
-        if len(paths) > 1:
-            raise UserError(f"{folder}: both {paths[0].name} and {paths[1].name}; keep one")
-        if not paths and role != "unlabeled":
-            raise UserError(
-                f"{folder}: no {role}.tsv (nor .tsv.gz, .jsonl, .parquet); "
-                "put it there, or name files with --train and --test"
-            )
-    return Sources(tuple(found["train"]), found["test"][0], tuple(found["unlabeled"]))
+DRAWN_ROWS = 1 << 20
+"""Rows of a role whose lengths are drawn, at most."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +53,27 @@ class Prepared:
     Attributes:
         vocabulary: Fitted on all rows.
         rows: Role to Arrow dataset: a, b, label, file, line; train has fold,
-            group and weight too.
+            group and weight too. Those without labels stay on the disk.
         figures: What the card says of the data.
+        folder: That was loaded.
     """
 
     vocabulary: Vocabulary
     rows: Mapping[str, Dataset]
     figures: Mapping[str, Any]
+    folder: Path
 
     def encode(self, role: str) -> EncodedPairs:
-        """Encode all rows of a role."""
+        """Encode all rows of a role; those without labels are, and lie on the disk.
+
+        Raises:
+            UserError: They are not there whole.
+        """
+        if role == "unlabeled" and len(self.rows[role]):
+            try:
+                return open_encoded(self.folder / role, num_rows=len(self.rows[role]))
+            except (OSError, ValueError) as error:
+                raise _unreadable(self.folder, error) from None
         return self.vocabulary.encode(column(self.rows[role], "a"), column(self.rows[role], "b"))
 
     def train_column(self, name: str) -> NDArray[Any]:
@@ -113,9 +86,16 @@ class Prepared:
         return row_features(a, b, self.vocabulary, self.id_counts)
 
     @cached_property
-    def id_counts(self) -> dict[str, int]:
-        """Frequency of every raw id, rare ones too, over all files."""
-        return _count_all(self.rows)
+    def id_counts(self) -> IdCounts:
+        """Frequency of every raw id, rare ones too, over all files.
+
+        Raises:
+            UserError: They cannot be read.
+        """
+        try:
+            return IdCounts.load(self.folder / ID_COUNTS)
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(self.folder, error) from None
 
     def graph(self, role: str) -> QueryGraph:
         """Return the query graph of a role's rows."""
@@ -123,8 +103,8 @@ class Prepared:
         return build_graph(a, b)
 
     def text_lengths(self, role: str) -> NDArray[np.int64]:
-        """(2 * rows,), ids of each text, after truncation."""
-        return np.diff(self.encode(role).offsets)
+        """(2 * rows,), ids of each text, after truncation; of many rows every k-th is used."""
+        return np.diff(thinned(self.encode(role), DRAWN_ROWS).offsets)
 
     @classmethod
     def load(cls, folder: Path) -> Prepared:
@@ -137,18 +117,23 @@ class Prepared:
             rows = {role: load_from_disk(str(folder / role)) for role in ("train", "test")}
             has_unlabeled = (folder / "unlabeled").is_dir()
             rows["unlabeled"] = (
-                load_from_disk(str(folder / "unlabeled"))
-                if has_unlabeled
-                else _none_of(rows["test"])
+                open_rows(folder / "unlabeled") if has_unlabeled else _none_of(rows["test"])
             )
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder}: cannot be read ({error}); run `desmatch prepare`") from None
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise _unreadable(folder, error) from None
         if missing := {"fold", "group", "weight"} - {*rows["train"].column_names}:
             raise UserError(
                 f"{folder}: made by an older version, without {', '.join(sorted(missing))}; "
                 "delete it and run the command again"
             )
-        return cls(Vocabulary.load(folder), rows, read_json(folder / FIGURES))
+        return cls(Vocabulary.load(folder), rows, read_json(folder / FIGURES), folder)
+
+
+def _unreadable(folder: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{folder}: cannot be read ({error}), or an older version made it; delete it and run "
+        "`desmatch prepare`"
+    )
 
 
 def _none_of(rows: Dataset) -> Dataset:
@@ -159,150 +144,32 @@ def _none_of(rows: Dataset) -> Dataset:
 def prepare(sources: Sources, recipe: Recipe, folder: Path, *, skip_bad: bool = False) -> None:
     """Read, check, count, number and split, and write the result into `folder`.
 
+    Rows without labels pass through block by block and are encoded on the disk: memory is for the
+    labelled rows, the test's, and the distinct ids.
+
     Args:
         sources: The files.
-        recipe: Its data part, its seed, and number of folds and random share are used: which
-            folds are trained later is of no concern here.
+        recipe: As in `measure`.
         folder: An empty folder.
-        skip_bad: Leave malformed rows of train and unlabeled out and keep them in rejected.tsv;
-            a malformed row of the test is always an error, since each needs a score.
+        skip_bad: As in `measure`; what is left out is kept in rejected.tsv.
 
     Raises:
-        UserError: Malformed rows, or too few labelled ones to hold a fold or single rows out.
+        UserError: As `measure`.
     """
     disable_progress_bar()
-    rows, rejected = _read(sources, skip_bad=skip_bad)
-    counts = _count_all(rows)
-    vocabulary = fit_vocabulary(counts, recipe.data)
-    numbers = number_texts([column(rows[role], side) for role in ROLES for side in ("a", "b")])
-    graph = build_graph(numbers[0], numbers[1])
-    labels = np.asarray(column(rows["train"], "label"))
-    folds = _split(graph, labels, recipe)
-    fold = _hold_out(graph, folds, labels, recipe)
-    drift = _drift(rows, vocabulary, counts, generator(recipe.seed, "drift"))
-    for name, values in (("fold", fold), ("group", folds.group), ("weight", drift.weights)):
-        rows["train"] = rows["train"].add_column(name, values)
-    for role in ROLES:
-        if len(rows[role]):  # datasets cannot load an empty table again
-            rows[role].save_to_disk(str(folder / role))
-    if rejected:
-        write_rejected(folder / REJECTED, rejected)
-    vocabulary.save(folder)
-    figures = {
-        "data": [
-            file_figures(role, paths, rows[role], vocabulary)
-            for role, paths in sources.by_role().items()
-        ],
-        "graph": graph_figures(
-            LabelledRows(graph, labels, Places.of(rows["train"], sources.train)),
-            RowsToScore(numbers[2], numbers[3], Places.of(rows["test"], [sources.test])),
-            folds,
-        ),
-        "drift": drift_figures(drift, rng=generator(recipe.seed, "drift interval")),
-        "vocabulary": {"distinct_ids": len(counts), "kept_ids": len(vocabulary.ids)},
-        "rejected_rows": len(rejected),
-    }
-    write_json(folder / FIGURES, {**figures, "warnings": data_warnings(figures, recipe)})
-
-
-def _read(sources: Sources, *, skip_bad: bool) -> tuple[dict[str, Dataset], list[RejectedRow]]:
-    """Read all roles; a run without unlabelled files gets an empty table."""
-    problems: list[str] = []
-    rows: dict[str, Dataset] = {}
-    rejected: list[RejectedRow] = []
-    given = {role: paths for role, paths in sources.by_role().items() if paths}
-    for role, paths in given.items():
-        labels: Labels = "required" if role == "train" else "absent"
-        try:
-            read = read_pairs(paths, labels=labels, skip_bad=skip_bad and role != "test")
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        rows[role] = read.rows
-        rejected += read.rejected
-    if problems:
-        raise UserError("\n".join(problems))
-    for role in ROLES:
-        rows.setdefault(role, _none_of(rows["test"]))
-    return rows, rejected
-
-
-def _count_all(rows: Mapping[str, Dataset]) -> dict[str, int]:
-    """Return the frequency of every id over both texts of all rows of all roles."""
-    total: dict[str, int] = {}
-    for role in ROLES:
-        for side in ("a", "b"):
-            for raw_id, count in count_ids(column(rows[role], side)).items():
-                total[raw_id] = total.get(raw_id, 0) + count
-    return total
-
-
-def _split(graph: QueryGraph, labels: NDArray[np.int8], recipe: Recipe) -> Folds:
-    if len(np.unique(labels)) < 2:
-        raise UserError(f"train: every label is {labels[0]}; a model needs rows of both labels")
-    rng = generator(recipe.validation.seed_of_folds(recipe.seed), "folds")
-    try:
-        return assign_folds(graph, labels, num_folds=recipe.validation.num_folds, rng=rng)
-    except ValueError as error:
-        raise UserError(
-            f"train: {error}; give more rows, or set --validation.num_folds lower"
-        ) from None
-
-
-def _hold_out(
-    graph: QueryGraph, folds: Folds, labels: NDArray[np.int8], recipe: Recipe
-) -> NDArray[np.int32]:
-    """Return the fold of each row, RANDOM where it is held out on its own, after some checks."""
-    fold = hold_out_rows(
-        folds.fold,
-        share=recipe.validation.random_share,
-        rng=generator(recipe.validation.seed_of_folds(recipe.seed), "random rows"),
-    )
-    for held_out in range(recipe.validation.num_folds):
-        _require_both_labels(fold, labels, held_out)
-    if recipe.validation.random_share:
-        for held_out in (CUT, *range(recipe.validation.num_folds)):  # CUT: every fold trains
-            _require_both_kinds(graph, fold, labels, held_out)
-    return fold
-
-
-def _require_both_labels(fold: NDArray[np.int32], labels: NDArray[np.int8], held_out: int) -> None:
-    """Refuse a fold that has no AUC."""
-    found = labels[fold == held_out]
-    if len(np.unique(found)) < 2:
-        raise UserError(
-            f"train: fold {held_out} holds {len(found)} rows and not both labels; give more "
-            "rows, or set --validation.num_folds lower"
-        )
-
-
-def _drift(
-    rows: Mapping[str, Dataset],
-    vocabulary: Vocabulary,
-    counts: Mapping[str, int],
-    rng: np.random.Generator,
-) -> Drift:
-    """Compare the labelled rows with the test's."""
-    pairs = {role: [column(rows[role], side) for side in ("a", "b")] for role in ("train", "test")}
-    labelled, test = (row_features(a, b, vocabulary, counts) for a, b in pairs.values())
-    train_a, train_b, test_a, test_b = number_texts([*pairs["train"], *pairs["test"]])
-    graph = build_graph(np.concatenate([train_a, test_a]), np.concatenate([train_b, test_b]))
-    return measure_drift(labelled, test, graph, rng=rng)
-
-
-def _require_both_kinds(
-    graph: QueryGraph, fold: NDArray[np.int32], labels: NDArray[np.int8], held_out: int
-) -> None:
-    """Refuse rows held out one by one that cannot stand for a test, before anything trains."""
-    trains = (fold != held_out) & (fold >= 0)
-    known = np.isin(np.arange(graph.num_texts), np.stack([graph.a[trains], graph.b[trains]]))
-    taken = fold == RANDOM
-    has_known = known[graph.a[taken]] | known[graph.b[taken]]
-    if len(np.unique(labels[taken])) < 2 or len(np.unique(has_known)) < 2:
-        raise UserError(
-            f"train: {taken.sum()} rows held out at random do not show both labels, or both rows "
-            "with and without a known query; set --validation.random_share higher, or to 0"
-        )
+    unlabeled = folder / "unlabeled"
+    keep = unlabeled if sources.unlabeled else None
+    measured = measure(sources, recipe, skip_bad=skip_bad, keep=keep)
+    for role, rows in measured.rows.items():
+        rows.save_to_disk(str(folder / role))
+    if sources.unlabeled:
+        num_rows = measured.figures["data"][ROLES.index("unlabeled")]["rows"]
+        write_encoded(unlabeled, measured.vocabulary, num_rows=num_rows)
+    if measured.rejected:
+        write_rejected(folder / REJECTED, measured.rejected)
+    measured.vocabulary.save(folder)
+    measured.counts.save(folder / ID_COUNTS)
+    write_json(folder / FIGURES, measured.figures)
 
 
 def training_mask(prepared: Prepared, fold: int) -> NDArray[np.bool_]:

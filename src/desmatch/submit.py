@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from desmatch.data.read import read_pairs
+from desmatch.data.read import count_pairs
 from desmatch.data.sources import refuse_pipe
 from desmatch.errors import UserError, listed
 from desmatch.runs import atomic_write
@@ -156,7 +156,7 @@ def describe_check(path: Path, test: Path) -> str:
     Raises:
         UserError: With the problems of the submission, or those of the test file.
     """
-    num_rows = read_pairs([test], labels="optional").rows.num_rows
+    num_rows = count_pairs(test, labels="optional")
     scores, problems = _scores_and_problems(path, num_rows)
     if problems:
         raise UserError(listed(problems))

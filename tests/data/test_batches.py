@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from desmatch.data.batches import assemble, plan_epoch, plan_prediction
+from desmatch.data.batches import assemble, plan_prediction
 from desmatch.schema import Special
 from tests.conftest import encode_lists
 
@@ -27,21 +27,6 @@ def test_assembled_pairs_equal_those_built_one_by_one(pairs, seed):
     assert flat.ids.tolist() == [token for text in expected for token in text]
     assert flat.lengths.tolist() == [len(text) for text in expected]
     assert flat.starts.tolist() == np.cumsum([0, *flat.lengths[:-1]]).tolist()
-
-
-@given(num_rows=st.integers(1, 500), batch_size=st.integers(1, 40), seed=st.integers(0, 3))
-def test_an_epoch_has_every_row_once(num_rows, batch_size, seed):
-    plan = plan_epoch(num_rows, batch_size=batch_size, rng=np.random.default_rng(seed))
-    assert sorted(np.concatenate(plan).tolist()) == list(range(num_rows))
-    assert len(plan) == -(-num_rows // batch_size)
-    assert all(len(rows) == batch_size for rows in plan[:-1])
-
-
-def test_who_meets_whom_is_drawn_anew():
-    rng = np.random.default_rng(0)
-    first, second = (plan_epoch(1000, batch_size=100, rng=rng) for _ in range(2))
-    shared = [len(set(rows) & set(others)) for rows in first for others in second]
-    assert max(shared) < 30
 
 
 def test_prediction_starts_with_the_longest_rows():

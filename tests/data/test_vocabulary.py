@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from desmatch.data.counts import IdCounts, count_ids
 from desmatch.data.vocabulary import (
     NUM_SPECIAL,
     Vocabulary,
-    count_ids,
     fit_vocabulary,
     truncated_lengths,
 )
@@ -135,7 +135,7 @@ def test_a_copied_rare_id_stays_a_copy_and_a_different_one_does_not():
 
 def test_oov_share_counts_occurrences():
     vocabulary = fit_vocabulary({"1": 9, "2": 1}, DataConfig(min_count=2))
-    assert vocabulary.oov_share(["1 2 1"], ["3"]) == 0.5
+    assert vocabulary.oov_share(IdCounts.of({"1": 2, "2": 1, "3": 1})) == 0.5
 
 
 def test_taking_rows_equals_encoding_them_alone():

@@ -56,20 +56,6 @@ class FlatBatch(NamedTuple):
         return FlatBatch(self.ids[share.tokens], starts, self.lengths[share.pairs])
 
 
-def plan_epoch(
-    num_rows: int, *, batch_size: int, rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
-    """Deal all rows to batches at random: packed rows need no neighbours of their own length.
-
-    Args:
-        num_rows: Rows of the stage.
-        batch_size: Rows a batch; the last batch of an epoch may be smaller.
-        rng: Decides who meets whom.
-    """
-    order = rng.permutation(num_rows)
-    return [order[at : at + batch_size] for at in range(0, num_rows, batch_size)]
-
-
 def plan_prediction(lengths: NDArray[np.int64], *, batch_size: int) -> list[NDArray[np.int64]]:
     """Deal all rows to batches, longest first, so that memory runs out at once or never."""
     order = np.argsort(-lengths, kind="stable")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from desmatch.data.counts import IdCounts
 from desmatch.data.read import split_ids
 
 if TYPE_CHECKING:
@@ -78,11 +80,10 @@ def row_features(
             vocabulary's counts, which are those of its frequent ids alone.
     """
     split = split_ids(pa.chunked_array([*_chunks(a), *_chunks(b)], "string"))
-    own = dict(zip(vocabulary.ids, vocabulary.counts, strict=True))
-    known = own if counts is None else counts
-    names = split.dictionary.to_pylist()
-    count_of = np.array([known.get(name, 0) for name in names], np.float64)
-    is_oov = np.array([name not in own for name in names], np.float64)
+    own = IdCounts(pa.array(vocabulary.ids, pa.string()), np.array(vocabulary.counts, np.int64))
+    known = own if counts is None else IdCounts.of(counts)
+    count_of = known.look_up(split.dictionary).astype(np.float64)
+    is_oov = np.asarray(pc.invert(pc.is_in(split.dictionary, value_set=own.ids)), np.float64)
     num_pairs = (len(split.offsets) - 1) // 2
     features = {name: np.empty(num_pairs) for name in FEATURES}
     for start in range(0, num_pairs, BLOCK):

@@ -20,7 +20,7 @@ from desmatch.errors import SHOWN_PROBLEMS, UserError, listed
 from desmatch.runs import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from datasets import Dataset
@@ -37,6 +37,7 @@ __all__ = [
     "read_pairs",
     "read_tables",
     "split_ids",
+    "stream_pairs",
     "write_rejected",
 ]
 
@@ -60,10 +61,7 @@ class ReadPairs(NamedTuple):
 
 
 class _FileRows(NamedTuple):
-    """What one file holds."""
-
-    tables: list[pa.Table]
-    """Of each block, columns a, b, label, line."""
+    """What was found in one file."""
 
     rejected: list[RejectedRow]
     """The first malformed rows up to a limit."""
@@ -91,12 +89,35 @@ def read_pairs(paths: Sequence[Path], *, labels: Labels, skip_bad: bool = False)
         UserError: A file cannot be read or has no good row; without `skip_bad`, any row is
             malformed. The message lists the first problems of all files.
     """
+    tables: list[pa.Table] = []
+    rejected = stream_pairs(paths, tables.append, labels=labels, skip_bad=skip_bad)
+    return ReadPairs(_dataset(tables), rejected)
+
+
+def stream_pairs(
+    paths: Sequence[Path],
+    take: Callable[[pa.Table], None],
+    *,
+    labels: Labels,
+    skip_bad: bool = False,
+) -> list[RejectedRow]:
+    """Read and check files as `read_pairs`, and hand the rows on block by block.
+
+    Args:
+        paths: Files in the order of the rows.
+        take: Gets the columns of `ReadPairs.rows`; rows taken before an error are of no use.
+        labels: As in `read_pairs`.
+        skip_bad: Go on without the malformed rows and return them.
+
+    Raises:
+        UserError: As `read_pairs`.
+    """
     files: list[_FileRows] = []
     problems: list[str] = []
     num_problems = 0
-    for path in paths:
+    for index, path in enumerate(paths):
         try:
-            files.append(_read_file(path, labels, skip_bad=skip_bad))
+            files.append(_read_file(path, labels, _of_file(index, take), skip_bad=skip_bad))
         except UserError as error:
             problems.append(str(error))
             num_problems += 1
@@ -106,7 +127,16 @@ def read_pairs(paths: Sequence[Path], *, labels: Labels, skip_bad: bool = False)
     if not paths:
         raise UserError("expected at least one file of pairs, got none; name one")
     _refuse(problems, num_problems)
-    return ReadPairs(_dataset(files), [row for file in files for row in file.rejected])
+    return [row for file in files for row in file.rejected]
+
+
+def _of_file(index: int, take: Callable[[pa.Table], None]) -> Callable[[pa.Table], None]:
+    """Return `take` for the rows of one file, which get its index as their column `file`."""
+
+    def take_rows(rows: pa.Table) -> None:
+        take(rows.add_column(3, "file", pa.array(np.full(len(rows), index, np.int16))))
+
+    return take_rows
 
 
 def count_pairs(path: Path, *, labels: Labels) -> int:
@@ -115,7 +145,7 @@ def count_pairs(path: Path, *, labels: Labels) -> int:
     Raises:
         UserError: As `read_pairs`.
     """
-    file = _read_file(path, labels, keep_rows=False)
+    file = _read_file(path, labels, lambda _: None)
     _refuse([row.message for row in file.rejected], file.num_rejected)
     return file.num_good
 
@@ -165,26 +195,24 @@ def _checked_blocks(path: Path, labels: Labels) -> Iterator[tuple[Block, Checked
 
 
 def _read_file(
-    path: Path, labels: Labels, *, skip_bad: bool = False, keep_rows: bool = True
+    path: Path, labels: Labels, take: Callable[[pa.Table], None], *, skip_bad: bool = False
 ) -> _FileRows:
-    """Read and check one file, block by block.
+    """Read and check one file; `take` gets the columns a, b, label and line of each block.
 
     Raises:
         UserError: The file cannot be read, or it has no good row and one sentence says why.
     """
-    tables: list[pa.Table] = []
     rejected: list[RejectedRow] = []
     num_faults = np.zeros(len(Fault), np.int64)  # (faults,)
     for block, (rows, faults) in _checked_blocks(path, labels):
-        if keep_rows:
-            tables.append(rows)
+        take(rows)
         num_faults += np.bincount(faults, minlength=len(Fault))
         limit = None if skip_bad else SHOWN_PROBLEMS - len(rejected)
         rejected += rejected_rows(path, block, faults, limit)
     num_good = int(num_faults[Fault.NONE])
     if not num_good:
         _refuse_without_rows(path, num_faults, rejected if skip_bad else [])
-    return _FileRows(tables, rejected, num_good, int(num_faults.sum()) - num_good)
+    return _FileRows(rejected, num_good, int(num_faults.sum()) - num_good)
 
 
 def _refuse_without_rows(
@@ -201,15 +229,10 @@ def _refuse_without_rows(
         raise UserError(listed([f"{path}: no good row is left; its rows:", *first]))
 
 
-def _dataset(files: Sequence[_FileRows]) -> Dataset:
-    """Concatenate the rows of all files without a copy of the texts."""
+def _dataset(tables: Sequence[pa.Table]) -> Dataset:
+    """Concatenate the rows of all blocks without a copy of the texts."""
     from datasets import Dataset  # takes a second, which other commands need not wait
 
-    tables = [
-        table.add_column(3, "file", pa.array(np.full(len(table), index, np.int16)))
-        for index, file in enumerate(files)
-        for table in file.tables
-    ]
     rows = pa.concat_tables(tables)
     return Dataset(rows, fingerprint=_fingerprint(rows))
 

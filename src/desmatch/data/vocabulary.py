@@ -18,6 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
+from desmatch.data.counts import IdCounts
 from desmatch.data.read import split_ids
 from desmatch.errors import UserError
 from desmatch.recipe import DataConfig
@@ -25,6 +26,7 @@ from desmatch.runs import read_json_object, write_json, write_text
 from desmatch.schema import Special
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -58,8 +60,8 @@ class EncodedPairs(NamedTuple):
     def take(self, rows: NDArray[np.int64]) -> EncodedPairs:
         """Return the pairs at `rows`."""
         texts = np.stack([2 * rows, 2 * rows + 1], axis=1).ravel()
-        taken = take_texts(RaggedArray(*self), texts, np.diff(self.offsets)[texts])
-        return EncodedPairs(*taken)
+        lengths = self.offsets[texts + 1] - self.offsets[texts]
+        return EncodedPairs(*take_texts(RaggedArray(*self), texts, lengths))
 
 
 def joined(parts: list[EncodedPairs]) -> EncodedPairs:
@@ -70,6 +72,42 @@ def joined(parts: list[EncodedPairs]) -> EncodedPairs:
         np.concatenate([part.ids for part in parts]),
         np.concatenate([np.zeros(1, np.int64), *offsets]),
     )
+
+
+class PairParts(NamedTuple):
+    """Encoded pairs of several files, one after the other, each where it lies.
+
+    Attributes:
+        parts: Some may be mapped from a disk: only what is taken is read.
+    """
+
+    parts: tuple[EncodedPairs, ...]
+
+    @property
+    def num_pairs(self) -> int:
+        """Of all parts."""
+        return sum(part.num_pairs for part in self.parts)
+
+    def take(self, rows: NDArray[np.int64]) -> EncodedPairs:
+        """Return the pairs at `rows`, which are counted through all parts."""
+        ends = np.cumsum([part.num_pairs for part in self.parts])
+        part_of_row = np.searchsorted(ends, rows, side="right")
+        order = np.argsort(part_of_row, kind="stable")
+        by_part = np.split(rows[order], np.cumsum(np.bincount(part_of_row, minlength=len(ends))))
+        taken = [
+            part.take(chosen - end + part.num_pairs)
+            for part, chosen, end in zip(self.parts, by_part, ends, strict=False)
+            if len(chosen)
+        ]
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return joined(taken).take(back)
+
+
+def thinned(pairs: EncodedPairs | PairParts, most: int) -> EncodedPairs:
+    """Return every k-th pair, with the least k that leaves `most` or fewer: for figures of many."""
+    step = -(-pairs.num_pairs // most) or 1
+    return pairs.take(np.arange(0, pairs.num_pairs, step))
 
 
 class RaggedArray(NamedTuple):
@@ -175,11 +213,11 @@ class Vocabulary:
         """Raw id to token id: for one pair a service asks it a dozen times and no more."""
         return {raw_id: row for row, raw_id in enumerate(self.ids, start=self.first_id)}
 
-    def oov_share(self, a: Any, b: Any) -> float:  # noqa: ANN401 - any Arrow or list of texts
-        """Return the share of ids in these texts that are rare or unknown."""
-        dictionary, codes, _ = split_ids(_one_array(a, b))
-        known = pc.is_in(dictionary, value_set=pa.array(self.ids, dictionary.type))
-        return float(1 - known.to_numpy(zero_copy_only=False)[codes].mean()) if len(codes) else 0.0
+    def oov_share(self, counts: IdCounts) -> float:
+        """Return the share of ids, as often as they were seen, that are rare or unknown."""
+        is_known = np.asarray(pc.is_in(counts.ids, value_set=pa.array(self.ids, pa.string())))
+        seen = int(counts.counts.sum())
+        return 1 - int(counts.counts[is_known].sum()) / seen if seen else 0.0
 
     def save(self, folder: Path) -> None:
         """Write vocabulary.json and a fast tokenizer that `AutoTokenizer` loads.
@@ -233,30 +271,27 @@ class Vocabulary:
         return cls(ids, counts, config)
 
 
-def count_ids(texts: Any) -> dict[str, int]:  # noqa: ANN401 - Arrow arrays of any chunking
-    """Return the frequency of every raw id in texts, an Arrow array."""
-    dictionary, codes, _ = split_ids(texts)
-    counts = np.bincount(codes, minlength=len(dictionary))
-    return dict(zip(dictionary.to_pylist(), counts.tolist(), strict=True))
-
-
-def fit_vocabulary(counts: dict[str, int], config: DataConfig) -> Vocabulary:
+def fit_vocabulary(counts: Mapping[str, int], config: DataConfig) -> Vocabulary:
     """Keep the ids seen `min_count` times or more, by count, then by id.
 
     Ids that are all decimal numbers are compared as numbers, otherwise as texts. An id that is
     spelled like a special token cannot be told from it and is treated as rare.
     """
-    reserved = {special.token for special in Special}
-    kept = [
-        raw_id
-        for raw_id, count in counts.items()
-        if count >= config.min_count and raw_id not in reserved and not raw_id.startswith("[RARE")
-    ]
-    if all(raw_id.isascii() and raw_id.isdigit() for raw_id in kept):
-        kept.sort(key=lambda raw_id: (-counts[raw_id], int(raw_id), raw_id))
-    else:
-        kept.sort(key=lambda raw_id: (-counts[raw_id], raw_id))
-    return Vocabulary(tuple(kept), tuple(counts[raw_id] for raw_id in kept), config)
+    seen = IdCounts.of(counts)
+    special = pa.array([special.token for special in Special])
+    is_reserved = pc.or_(
+        pc.is_in(seen.ids, value_set=special), pc.starts_with(seen.ids, pattern="[RARE")
+    )
+    is_kept = pc.and_not(pa.array(seen.counts >= config.min_count), is_reserved)
+    kept = pa.table({"id": seen.ids, "count": seen.counts}).filter(is_kept)
+    keys = [("count", "descending"), ("id", "ascending")]
+    if pc.all(pc.ascii_is_decimal(kept["id"])).as_py():
+        digits = pc.ascii_ltrim(kept["id"], characters="0")  # of any length, beyond 64 bits
+        kept = kept.append_column("digits", digits)
+        kept = kept.append_column("length", pc.binary_length(digits))
+        keys[1:1] = [("length", "ascending"), ("digits", "ascending")]
+    kept = kept.take(pc.sort_indices(kept, sort_keys=keys))
+    return Vocabulary(tuple(kept["id"].to_pylist()), tuple(kept["count"].to_pylist()), config)
 
 
 def _one_array(a: Any, b: Any) -> pa.ChunkedArray:  # noqa: ANN401 - any Arrow or list of texts

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from desmatch.data.counts import COUNTED_TEXTS, IdCounter, IdCounts
 from desmatch.data.read import split_ids
 
 if TYPE_CHECKING:
@@ -66,13 +67,13 @@ class TextCounts:
         mean_length: Ids of a text.
     """
 
-    texts_with: dict[str, int]
+    texts_with: IdCounts
     num_texts: int
     mean_length: float
 
-    def weights(self, names: list[str]) -> tuple[Floats, Floats]:
+    def weights(self, ids: pa.Array) -> tuple[Floats, Floats]:
         """Return (V,) twice: scikit-learn's smooth IDF, and BM25's; an unseen id counts 0 texts."""
-        texts_with = np.array([self.texts_with.get(name, 0) for name in names], np.float64)
+        texts_with = self.texts_with.look_up(ids).astype(np.float64)
         tfidf = np.log((1 + self.num_texts) / (1 + texts_with)) + 1
         bm25 = np.log1p((self.num_texts - texts_with + 0.5) / (texts_with + 0.5))
         return tfidf, bm25
@@ -80,18 +81,24 @@ class TextCounts:
 
 def count_texts(*columns: Any) -> TextCounts:  # noqa: ANN401 - any Arrow array or list of texts
     """Count the texts of one or more columns, each with ids separated by single spaces."""
-    split = _split(*columns)
-    num_texts, num_ids = len(split.offsets) - 1, len(split.dictionary)
-    text = np.repeat(np.arange(num_texts), np.diff(split.offsets))
-    held = np.sort(text * max(num_ids, 1) + split.codes)
+    counter = IdCounter()
+    num_texts = num_ids = 0
+    for texts in map(_chunked, columns):
+        for start in range(0, len(texts), COUNTED_TEXTS):
+            split = split_ids(texts.slice(start, COUNTED_TEXTS))
+            counter.add(_texts_with(split))
+            num_texts += len(split.offsets) - 1
+            num_ids += len(split.codes)
+    return TextCounts(counter.total(), num_texts, num_ids / max(num_texts, 1))
+
+
+def _texts_with(split: SplitIds) -> IdCounts:
+    """Return in how many texts each id occurs."""
+    num_ids = max(len(split.dictionary), 1)
+    text = np.repeat(np.arange(len(split.offsets) - 1), np.diff(split.offsets))
+    held = np.sort(text * num_ids + split.codes)
     first = held[np.diff(held, prepend=-1) > 0]  # of each id in each text
-    texts_with = np.bincount(first % max(num_ids, 1), minlength=num_ids)
-    names = split.dictionary.to_pylist()
-    return TextCounts(
-        dict(zip(names, texts_with.tolist(), strict=True)),
-        num_texts,
-        len(split.codes) / max(num_texts, 1),
-    )
+    return IdCounts(split.dictionary, np.bincount(first % num_ids, minlength=len(split.dictionary)))
 
 
 def lexical_features(
@@ -122,7 +129,7 @@ def lexical_features(
     """
     split = _split(a, b)
     num_pairs = (len(split.offsets) - 1) // 2
-    weights = counts.weights(split.dictionary.to_pylist())
+    weights = counts.weights(split.dictionary)
     features = {name: np.empty(num_pairs) for name in LEXICAL}
     lengths = np.diff(split.offsets).reshape(2, num_pairs)
     for rows in _blocks(lengths):
@@ -145,12 +152,13 @@ def _blocks(lengths: Ints) -> Iterator[Ints]:
         start += size
 
 
-def _split(*columns: Any) -> SplitIds:  # noqa: ANN401 - any Arrow array or list of texts
-    chunks: list[pa.Array] = []
-    for texts in columns:
-        is_chunked = isinstance(texts, pa.ChunkedArray)
-        chunks.extend(texts.chunks if is_chunked else [pa.array(texts, pa.string())])
-    return split_ids(pa.chunked_array(chunks, pa.string()))
+def _split(a: Any, b: Any) -> SplitIds:  # noqa: ANN401 - any Arrow array or list of texts
+    return split_ids(pa.chunked_array([*_chunked(a).chunks, *_chunked(b).chunks], pa.string()))
+
+
+def _chunked(texts: Any) -> pa.ChunkedArray:  # noqa: ANN401 - any Arrow array or list of texts
+    is_chunked = isinstance(texts, pa.ChunkedArray)
+    return texts if is_chunked else pa.chunked_array([pa.array(texts, pa.string())])
 
 
 class _Texts(NamedTuple):

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from desmatch.data.batches import FlatBatch, Share, assemble, plan_epoch
+from desmatch.data.batches import FlatBatch, Share, assemble
 from desmatch.data.corrupt import choose_ngrams, choose_tokens, choose_words, corrupt
 from desmatch.data.heat import LeftOut, choose_left_out, leave_out
 from desmatch.data.pack import pack, pack_tightly
-from desmatch.data.vocabulary import EncodedPairs, joined, positions_within
+from desmatch.data.vocabulary import EncodedPairs, PairParts, positions_within, thinned
 from desmatch.data.words import Words, fit_words
 from desmatch.runs import generator
 from desmatch.schema import Special
@@ -98,11 +98,11 @@ class TrainingRows(NamedTuple):
     """The rows of a stage.
 
     Attributes:
-        pairs: All rows, labelled or not.
+        pairs: All rows, labelled or not; in parts where some lie on the disk.
         labels: (rows,), 0, 1, a teacher's probability of 1 between them, or UNLABELED.
     """
 
-    pairs: EncodedPairs
+    pairs: EncodedPairs | PairParts
     labels: NDArray[np.int8] | NDArray[np.float32]
 
     def take(self, rows: NDArray[np.int64]) -> TrainingRows:
@@ -111,9 +111,10 @@ class TrainingRows(NamedTuple):
 
     def joined(self, others: TrainingRows) -> TrainingRows:
         """Return these rows and then the others."""
-        return TrainingRows(
-            joined([self.pairs, others.pairs]), np.concatenate([self.labels, others.labels])
-        )
+        each = (self.pairs, others.pairs)
+        parts = [pairs.parts if isinstance(pairs, PairParts) else (pairs,) for pairs in each]
+        labels = np.concatenate([self.labels, others.labels])
+        return TrainingRows(PairParts((*parts[0], *parts[1])), labels)
 
 
 UNLABELED = -1
@@ -221,6 +222,9 @@ def lay_out_both(flat: FlatBatch, left_out: LeftOut) -> Hidden:
     return Hidden(inputs, left_out.labels, first_cells, num_predicted=len(left_out.labels))
 
 
+WORD_ROWS = 1 << 20
+"""Rows that words are found in, at most: of more, every k-th."""
+
 OBJECTIVES: dict[str, Callable[..., Hidden]] = {"mlm": replace_tokens, "heat": leave_tokens_out}
 """`objective` of a stage to how it hides tokens."""
 
@@ -252,7 +256,7 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
         num_shares: int = 1,
     ) -> None:
         if config.mask_unit == "word":
-            words = fit_words(rows.pairs, vocab_size=vocabulary.size)
+            words = fit_words(thinned(rows.pairs, WORD_ROWS), vocab_size=vocabulary.size)
             vocabulary = vocabulary._replace(words=words)
         self.rows, self.config, self.vocabulary = rows, config, vocabulary
         self.seed, self.stage, self.num_shares = seed, stage, num_shares
@@ -261,7 +265,7 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
         steps = config.num_train_epochs * self.steps_per_epoch / config.num_evaluations
         unit = 10 if steps >= 30 else 1  # so that log lines divide the stretch between evaluations
         self.steps_per_evaluation = max(1, round(steps / unit) * unit)
-        self._plan: tuple[int, list[NDArray[np.int64]]] = (-1, [])
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def __len__(self) -> int:
         """Items: of the steps of the stage, a multiple of the number of evaluations, all shares."""
@@ -275,10 +279,10 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
         """
         step, number = divmod(item, self.num_shares)
         epoch, index = divmod(step, self.steps_per_epoch)
-        rows = self._epoch(epoch)[index]
+        rows = self._rows_of(epoch, index)
         rng = generator(self.seed, self.stage, "batch", step)
         swapped = rng.random(len(rows)) < self.config.swap_probability
-        flat = assemble(self.rows.pairs, rows, swapped)
+        flat = assemble(self.rows.pairs.take(rows), np.arange(len(rows)), swapped)
         share = flat.share(number, self.num_shares)
         hidden = self.hide(flat, share, self.config, self.vocabulary, rng)
         is_labelled = self.rows.labels[rows] != UNLABELED
@@ -301,10 +305,14 @@ class TrainingBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
             "pair_weight": torch.tensor(self.num_shares * num_here / (num_labelled or 1)),
         }
 
-    def _epoch(self, epoch: int) -> list[NDArray[np.int64]]:
-        if self._plan[0] != epoch:
+    def _rows_of(self, epoch: int, index: int) -> NDArray[np.int64]:
+        """Return the rows of a batch: an epoch deals all rows at random, 8 bytes of memory each.
+
+        Packed rows need no neighbours of their own length.
+        """
+        if self._order[0] != epoch:
+            self._order = (-1, np.empty(0, np.int64))  # two of them need not fit
             rng = generator(self.seed, self.stage, "epoch", epoch)
-            num_rows = self.rows.pairs.num_pairs
-            batches = plan_epoch(num_rows, batch_size=self.config.batch_size, rng=rng)
-            self._plan = (epoch, batches)
-        return self._plan[1]
+            self._order = (epoch, rng.permutation(self.rows.pairs.num_pairs))
+        start = index * self.config.batch_size
+        return self._order[1][start : start + self.config.batch_size]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from desmatch.data.vocabulary import joined
+from desmatch.data.vocabulary import PairParts
 from desmatch.ensemble.naive_bayes import prior_logit
 from desmatch.model.batch import UNLABELED, TrainingBatches, TrainingRows, Vocabularies
 from desmatch.model.checkpoints import build_model, load_aligned, load_model
@@ -120,7 +120,7 @@ def read_labels(folder: Path) -> dict[str, NDArray[np.float32]]:
 def joint_rows(prepared: Prepared, labels: Mapping[str, NDArray[Any]]) -> TrainingRows:
     """Return the rows of all roles, one role after the other, with their labels."""
     return TrainingRows(
-        joined([prepared.encode(role) for role in ROLES]),
+        PairParts(tuple(prepared.encode(role) for role in ROLES)),
         np.concatenate([labels[role] for role in ROLES]),
     )
 
