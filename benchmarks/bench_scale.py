@@ -1,6 +1,6 @@
 """What a row costs in time and memory from 10^5 to 10^8 rows, step by step.
 
-    python benchmarks/bench_scale.py [--quick] [--rows N ...] [--ids V] [--figure SVG]
+    python benchmarks/bench_scale.py [--quick] [--rows N ...] [--steps STEP ...] [--figure SVG]
 
 Pairs of 8 to 16 ids, by Zipf's law of V distinct ones, are generated and written as text:
 
@@ -198,7 +198,7 @@ STEPS: dict[str, Callable[[Job], int]] = {
 }
 """What is measured; each returns the rows it went through."""
 
-LARGEST = {"check": 10**7, "prepare": 10**7, "batches": 10**7, "predict": 10**5}
+LARGEST = {"check": 10**7, "prepare": 10**7, "batches": 10**7, "predict": 10**6}
 """Most rows of the steps that need not be shown further."""
 
 
@@ -269,7 +269,7 @@ def measure(step: str, job: Job) -> Cost:
 Costs = dict[str, dict[int, Cost]]
 
 
-def measure_all(folder: Path, sizes: Sequence[int], num_ids: int) -> Costs:
+def measure_all(folder: Path, sizes: Sequence[int], num_ids: int, steps: Sequence[str]) -> Costs:
     """Return the cost of every step by the number of rows; files are dropped when done with."""
     write_run_files(folder, num_ids)
     costs: Costs = {step: {} for step in STEPS}
@@ -277,7 +277,7 @@ def measure_all(folder: Path, sizes: Sequence[int], num_ids: int) -> Costs:
           f"{'own MiB':>10}")  # fmt: skip
     for num_rows in sizes:
         job = Job(folder, num_rows, num_ids)
-        for step in STEPS:
+        for step in steps:
             if num_rows > LARGEST.get(step, num_rows):
                 continue
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
@@ -336,6 +336,7 @@ def read_options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, nargs="+", default=[10**k for k in range(5, 9)])
+    parser.add_argument("--steps", nargs="+", choices=[*STEPS][1:], default=[*STEPS][1:])
     parser.add_argument("--ids", type=int, default=22_000, help="distinct ids, V (22000)")
     parser.add_argument("--scratch", type=Path, help="folder for the files, 5 GB for 10^8 rows")
     parser.add_argument("--figure", type=Path, metavar="SVG", help="draw the costs")
@@ -354,7 +355,8 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-        costs = measure_all(Path(folder), options.rows, options.ids)
+        steps = ["generate", *options.steps]
+        costs = measure_all(Path(folder), options.rows, options.ids, steps)
     from desmatch.runs import processor_name, revision
 
     if options.figure:

@@ -10,6 +10,7 @@ import pytest
 
 from desmatch.arguments import TAKES_RECIPE, build_parser
 from desmatch.cli import ACTS, main
+from desmatch.data.align import read_reference_counts
 from desmatch.stages import STAGES
 
 PYTHON = [sys.executable, "-m", "desmatch"]
@@ -124,6 +125,25 @@ def test_inspect_names_contradicting_rows_by_file_and_line(capsys, sample_folder
     assert f"{train}:303 against line 301, line 302" in text
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["graph"]["contradicting_rows"] == 2
+
+
+def test_inspect_counts_files_alone(capsys, tmp_path):
+    first, second, kept = (tmp_path / name for name in ("1.tsv", "2.tsv", "counts.json"))
+    first.write_text("5 5 5\t6\n6 5\t5\n")
+    second.write_text("6\t5 5 5\n1\t\n")
+    words = ["inspect", "--unlabeled", first, "--unlabeled", second, "--counts", kept]
+    assert f"{second}:2: expected ids in column 2" in refusal(capsys, *words)
+    assert not kept.exists()
+    assert main([str(word) for word in [*words, "--skip-bad"]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["unlabeled", "3", "4", "-", "27.27%", "3.7"]
+    assert lines[-2:] == [
+        "2 distinct ids, 1 of them frequent enough for a row of their own",
+        "1 malformed rows were left out",
+    ]
+    assert read_reference_counts(kept) == {"5": 8, "6": 3}
+    assert main(["inspect", "--unlabeled", str(first), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["vocabulary"] == {"distinct_ids": 2, "kept_ids": 1}
 
 
 def test_predict_and_check_a_submission_of_any_file(capsys, finished_run, sample_folder, tmp_path):

@@ -167,6 +167,22 @@ def test_a_folder_of_an_older_version_is_refused(tmp_path):
         Prepared.load(folder)
 
 
+def test_rows_without_labels_that_are_not_whole_are_refused(tmp_path):
+    folder = prepared_of(tmp_path, pairs_of(12), unlabeled=["7 8\t8"])
+    prepared = Prepared.load(folder)
+    expected = prepared.vocabulary.encode(["7 8"], ["8"])
+    assert prepared.encode("unlabeled").ids.tolist() == expected.ids.tolist()
+    (folder / "unlabeled" / "ids.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"cannot be read .* older version made it; delete it"):
+        prepared.encode("unlabeled")
+    (folder / "id-counts.parquet").unlink()
+    with pytest.raises(UserError, match=r"cannot be read .* older version made it; delete it"):
+        Prepared.load(folder).row_features("train")
+    (folder / "unlabeled" / "rows.arrow").unlink()
+    with pytest.raises(UserError, match=r"cannot be read .* older version made it; delete it"):
+        Prepared.load(folder)
+
+
 def test_every_role_is_encoded_by_the_vocabulary_of_all(finished_run):
     prepared = Prepared.load(finished_run / "prepared")
     for role in ("train", "test", "unlabeled"):

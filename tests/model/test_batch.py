@@ -6,6 +6,7 @@ import torch
 
 from desmatch.data.batches import assemble
 from desmatch.data.pack import pack
+from desmatch.data.vocabulary import PairParts
 from desmatch.model.batch import (
     UNLABELED,
     TrainingBatches,
@@ -191,3 +192,34 @@ def test_the_number_of_steps_is_a_multiple_of_the_evaluations():
     assert len(items) == 3 * items.steps_per_evaluation
     assert items.steps_per_evaluation % 10 == 0
     assert abs(len(items) - 100) <= 15
+
+
+def test_rows_in_parts_give_the_batches_of_one_array():
+    parts = PairParts(tuple(encode_lists(pairs) for pairs in (PAIRS[:1], [], PAIRS[1:])))
+    whole = batches()
+    in_parts = TrainingBatches(
+        TrainingRows(parts, LABELS), whole.config, whole.vocabulary, seed=5, stage="pretrained"
+    )
+    assert len(whole) == len(in_parts) == 6
+    for step in range(6):
+        for name, expected in whole[step].items():
+            torch.testing.assert_close(in_parts[step][name], expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 8])
+def test_an_epoch_has_every_row_once_in_an_order_of_its_own(batch_size):
+    pairs = encode_lists([([7 + row], [30]) for row in range(8)])
+    config = TrainingConfig(num_train_epochs=2, batch_size=batch_size, mlm_probability=0.01)
+    rows = TrainingRows(pairs, np.arange(8).astype(np.float32))
+    drawn = TrainingBatches(rows, config, Vocabularies(7, 40), seed=5, stage="pretrained")
+    steps = -(-8 // batch_size)
+    epochs = [
+        [
+            row
+            for step in range(steps)
+            for row in drawn[epoch * steps + step]["pair_labels"].tolist()
+        ]
+        for epoch in (0, 1)
+    ]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == [*range(8)]
+    assert epochs[0] != epochs[1]

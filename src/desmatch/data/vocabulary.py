@@ -92,16 +92,21 @@ class PairParts(NamedTuple):
         """Return the pairs at `rows`, which are counted through all parts."""
         ends = np.cumsum([part.num_pairs for part in self.parts])
         part_of_row = np.searchsorted(ends, rows, side="right")
-        order = np.argsort(part_of_row, kind="stable")
-        by_part = np.split(rows[order], np.cumsum(np.bincount(part_of_row, minlength=len(ends))))
-        taken = [
-            part.take(chosen - end + part.num_pairs)
-            for part, chosen, end in zip(self.parts, by_part, ends, strict=False)
-            if len(chosen)
-        ]
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        return joined(taken).take(back)
+        bounds = np.empty((len(rows), 3), np.int64)  # of each pair: start of a, of b, end
+        for number in np.unique(part_of_row):
+            here = part_of_row == number
+            part = self.parts[number]
+            local = rows[here] - ends[number] + part.num_pairs
+            bounds[here] = part.offsets[2 * local[:, None] + np.arange(3)]
+        lengths = bounds[:, 2] - bounds[:, 0]
+        source = np.repeat(bounds[:, 0], lengths) + positions_within(lengths)
+        part_of_id = np.repeat(part_of_row, lengths)
+        ids = np.empty(len(source), np.int32)
+        for number in np.unique(part_of_row):
+            here = part_of_id == number
+            ids[here] = self.parts[number].ids[source[here]]
+        text_lengths = np.diff(bounds, axis=1).ravel()
+        return EncodedPairs(ids, np.concatenate([[0], np.cumsum(text_lengths)]))
 
 
 def thinned(pairs: EncodedPairs | PairParts, most: int) -> EncodedPairs:

@@ -17,7 +17,7 @@ from desmatch.data.graph import pair_keys
 from desmatch.data.read import read_tables, split_ids
 from desmatch.data.vocabulary import positions_within
 from desmatch.errors import UserError
-from desmatch.prepare import ROLES, SUFFIXES
+from desmatch.intake import ROLES, SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
