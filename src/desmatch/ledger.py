@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from desmatch.errors import UserError
-from desmatch.mends import require_whole
 from desmatch.runs import CARD, MEMBERS, STAGE, read_json_object
 from desmatch.stages import RECIPE, SOURCES, STAGES, command_of, read_stage_log
 
@@ -75,8 +74,7 @@ def read_run(run: Path) -> Entry:
     Raises:
         UserError: A file of the run cannot be read.
     """
-    require_whole(run)
-    card = read_json_object(run / CARD) if (run / CARD).is_file() else {}
+    card = _read_card(run)
     figure, auc, interval = claimed_figure(card.get("validation", {}))
     asked = _Asked.read(run / RECIPE)
     members = [run / MEMBERS / name for name in asked.members]
@@ -93,6 +91,14 @@ def read_run(run: Path) -> Entry:
         revision=_short(card["revision"]) if "revision" in card else None,
         state=_state(run, members, is_signed=bool(card)),
     )
+
+
+def _read_card(run: Path) -> dict[str, Any]:
+    """Return a run's card; nothing where it has none."""
+    try:
+        return read_json_object(run / CARD) if (run / CARD).is_file() else {}
+    except UserError as error:
+        raise UserError(f"{error}: `desmatch submit {run}`") from None
 
 
 def claimed_figure(

@@ -31,7 +31,7 @@ def refusal(capsys, words):
         ("prepared/train/data-00000-of-00001.arrow", "labels", "desmatch prepare --recipe"),
         ("predictions/validation.parquet", "report", "desmatch predict {run}"),
         ("predictions/stage.json", "report", "desmatch predict {run}"),
-        ("metrics/metrics.json", "runs", "desmatch evaluate {run}"),
+        ("card.json", "runs", "desmatch submit {run}"),
         ("card.json", "evaluate", "desmatch submit {run}"),
         ("recipe.yaml", "predict", "desmatch run --recipe demo "),
         ("sources.json", "labels", "desmatch run --recipe demo "),

@@ -22,7 +22,7 @@ from desmatch.seals import seal
 
 SOURCE = Path(desmatch.__file__).parent
 UNSAFE = {
-    "trust_remote_code": r"trust_remote_code",
+    "trust_remote_code": r"trust_remote_code(?!=False)",
     "pickle": r"pickle\.loads?\(|Unpickler|allow_pickle|joblib",
     "torch.load without weights_only": r"torch\.load\((?![^\n]*weights_only=True)",
     "yaml that makes objects": r"yaml\.(unsafe_|full_)?load\(",
