@@ -46,6 +46,7 @@ bench: $(STAMP) ## The benchmarks, one after the other
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_partition.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_lexical.py --labels data/sample/test_labels.tsv
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_bulk.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_scale.py --quick
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_anonymize.py
 
 bench-train: $(BENCH_STAMP) ## Speed of training beside two other libraries; OPTIONS="--data DIR --threads N"
