@@ -11,7 +11,7 @@ import pytest
 from desmatch.arguments import TAKES_RECIPE, build_parser
 from desmatch.cli import ACTS, main
 from desmatch.data.align import read_reference_counts
-from desmatch.stages import STAGES
+from desmatch.stage_table import STAGES
 
 PYTHON = [sys.executable, "-m", "desmatch"]
 

@@ -9,7 +9,7 @@ from desmatch.cli import main
 from desmatch.errors import UserError
 from desmatch.ledger import claimed_figure, read_run, read_runs
 from desmatch.runs import write_json, write_text
-from desmatch.stages import STAGES
+from desmatch.stage_table import STAGES
 
 
 def made_run(folder, auc=None, *, seed=0, done=(), making=()):

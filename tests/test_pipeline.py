@@ -14,7 +14,8 @@ from desmatch.pipeline import ACTS, execute, execute_fold
 from desmatch.prepare import Sources, find_sources
 from desmatch.recipe import Recipe
 from desmatch.recipe_file import flat_keys
-from desmatch.stages import STAGES, Run, load_run
+from desmatch.stage_table import STAGES
+from desmatch.stages import Run, load_run
 
 
 def test_a_stage_reads_only_what_an_earlier_one_wrote():

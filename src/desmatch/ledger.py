@@ -14,7 +14,8 @@ import yaml
 
 from desmatch.errors import UserError
 from desmatch.runs import CARD, MEMBERS, STAGE, read_json_object
-from desmatch.stages import RECIPE, SOURCES, STAGES, command_of, read_stage_log
+from desmatch.stage_table import STAGES
+from desmatch.stages import RECIPE, SOURCES, command_of, read_stage_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

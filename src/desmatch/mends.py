@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from desmatch.errors import UserError
 from desmatch.runs import STAGE, damage_of
-from desmatch.stages import RECIPE, STAGES, load_run, refuse_newer
+from desmatch.stage_table import STAGES
+from desmatch.stages import RECIPE, load_run, refuse_newer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from desmatch.stages import Run, Stage
+    from desmatch.stage_table import Stage
+    from desmatch.stages import Run
 
 
 def mend_command(run: Run, stage: Stage) -> str:

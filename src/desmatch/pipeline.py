@@ -26,17 +26,8 @@ from desmatch.runs import (
     read_json,
     write_json,
 )
-from desmatch.stages import (
-    STAGE_LOG,
-    STAGES,
-    Run,
-    Stage,
-    read_stage_log,
-    refuse_newer,
-    save_run,
-    stage_that_writes,
-    steps,
-)
+from desmatch.stage_table import STAGES, Stage, stage_that_writes
+from desmatch.stages import STAGE_LOG, Run, read_stage_log, refuse_newer, save_run, steps
 from desmatch.submit import write_submission
 from desmatch.temporary import locked
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from desmatch.prepare import find_sources
-from desmatch.stages import STAGES, Run, steps
+from desmatch.stage_table import STAGES
+from desmatch.stages import Run, steps
 from desmatch.tasks.plan import num_at_once, plan
 
 

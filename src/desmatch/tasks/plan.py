@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from desmatch.stages import stage_that_writes, steps
+from desmatch.stage_table import stage_that_writes
+from desmatch.stages import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from desmatch.stages import Run, Stage
+    from desmatch.stage_table import Stage
+    from desmatch.stages import Run
 
 
 class Task(NamedTuple):

@@ -43,7 +43,7 @@ def do_task(run: Run, stage_name: str, home: str, *, num_threads: int, is_retry:
     import torch
 
     from desmatch.pipeline import execute_step
-    from desmatch.stages import STAGES
+    from desmatch.stage_table import STAGES
 
     os.chdir(home)
     torch.set_num_threads(num_threads)
