@@ -41,7 +41,9 @@ def require_whole(folder: Path) -> None:
     sealed = [path.parent for path in folder.rglob(STAGE) if path.parent.name in writers]
     for path in sorted(sealed, key=lambda path: (order.index(path.name), path)):
         if damage := damage_of(path):
-            home = next(each for each in path.parents if (each / RECIPE).is_file())
+            home = next((each for each in path.parents if (each / RECIPE).is_file()), None)
+            if home is None:
+                raise UserError(f"{damage}; copy the run again, with its {RECIPE}")
             command = mend_command(load_run(home), writers[path.name])
             raise UserError(f"{damage}; `{command}` makes it again")
 

@@ -126,10 +126,10 @@ def test_counting_takes_memory_for_a_block_and_not_for_the_file(tmp_path):
     side = " ".join(str(10**12 + raw_id) for raw_id in range(60))
     rows = "".join(f"{row} {side}\t{side}\n" for row in range(400)).encode()  # 0.7 MB
     small.write_bytes(rows)
-    large.write_bytes(rows * 32)
+    large.write_bytes(rows * 64)
     done = subprocess.run(
         [sys.executable, "-c", COUNTING, small, large], capture_output=True, text=True, check=True
     )
     num_rows, grown = map(int, done.stdout.split())
-    assert num_rows == 32 * 400
+    assert num_rows == 64 * 400
     assert grown < large.stat().st_size / 3

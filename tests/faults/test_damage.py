@@ -49,6 +49,12 @@ def test_a_file_cut_short_is_named_with_the_line_that_mends_it(
     assert f"`{mend.format(run=run)}" in said
 
 
+def test_a_damaged_run_without_its_recipe_is_to_be_copied_again(soak, capsys, run):
+    (run / "recipe.yaml").unlink()
+    soak.disk.cut_short(run / "predictions" / "validation.parquet", 0.5)
+    assert "copy the run again, with its recipe.yaml" in refusal(capsys, ["report", run])
+
+
 DAMAGED = (
     "prepared/vocabulary.json",
     "fold-0/finetuned/model.safetensors",

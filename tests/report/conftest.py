@@ -207,6 +207,7 @@ def change_scores(run, change):
     columns = {name: np.asarray(table[name]) for name in table.column_names}
     columns["honest_score"] = change(columns["honest_score"])
     pq.write_table(pa.table(columns), path)
+    path.with_name("stage.json").unlink()  # its seal is of the file before
 
 
 def copy_run(run, folder, *, learning_rate, change):
