@@ -39,6 +39,7 @@ def loss_of(model, inputs, cells, flat):
     batch = {
         "masked_labels": 7 + torch.arange(len(masked)) % 30,
         "pair_labels": torch.arange(len(labelled)) % 2,
+        "joint_weight": torch.tensor(1.0),
     }
     return joint_objective(model, 2.0)(output, batch)
 
