@@ -171,11 +171,22 @@ def test_an_address_without_a_cluster_is_refused(words, tmp_path, capsys):
     assert "--on ray: no cluster answers at 127.0.0.1:9" in capsys.readouterr().err
 
 
+def heeds_ctrl_c():
+    """A shell starts what is in its background with the signal ignored, tests included."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_the_workers_and_leaves_checkpoints_alone(words, tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "desmatch", *words, "--out", str(out),
                "--pretrain.num_train_epochs=1000", "--on", "processes:1"]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heeds_ctrl_c,
+    )
     while not (out / "fold-0" / ".pretrained.making").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
