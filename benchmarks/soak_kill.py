@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 TIMED = {"card.json", "stages.json", "report.html", "report.json"}
 """Files with times, or with what the user typed."""
 
+ASIDE = {"diagnosis", "serving", "serving-int8"}
+"""Folders that other verbs leave in a run."""
+
 NOT_FIGURES = ("command", "recipe_name", "minutes", "minutes_by_stage", "warnings")
 """Of a card: what a resumed run may say in other words; its warnings are compared without those
 that tell of resuming."""
@@ -57,7 +60,7 @@ def contents(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         path.relative_to(run).as_posix(): path.read_bytes()
         for path in run.rglob("*")
-        if path.is_file() and path.name not in TIMED
+        if path.is_file() and path.name not in TIMED and path.relative_to(run).parts[0] not in ASIDE
     }
     del found["submission/stage.json"]  # it has the card's size
     for name in ("card.json", "submission/card.json"):

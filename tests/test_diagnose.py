@@ -41,6 +41,7 @@ def batch():
         "pair_cells": torch.tensor([0]),
         "masked_labels": torch.tensor([10, 11]),
         "pair_labels": torch.tensor([1]),
+        "joint_weight": torch.tensor(1.0),
     }
 
 

@@ -251,7 +251,7 @@ def test_an_unfinished_teacher_is_refused_before_anything_trains(
     assert f"{half}/members/plain/fold-0/finetuned is missing or out of date; finish it" in error
     assert not (out / "prepared").exists()
     assert main(student_words(out, f"--distill.teacher={tmp_path}")) == 2
-    assert "no run (no recipe.yaml)" in capsys.readouterr().err
+    assert "no run (no recipe.yaml or no sources.json)" in capsys.readouterr().err
     assert main(student_words(teacher, f"--distill.teacher={teacher}")) == 2
     assert "is this very run; name another --out" in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from desmatch.disk import DiskError
 from desmatch.errors import UserError
 from desmatch.submit import check_submission, describe_check, write_scores, write_submission
 
@@ -130,10 +132,10 @@ def test_refusals_leave_what_was_there(tmp_path: Path, scores: list[float], reas
 
 def test_a_failed_zip_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def full_disk(*_: object, **__: object):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskError, match=r"result\.zip: cannot be written: No space left"):
         write_submission(tmp_path, np.array([0.1, 0.2]), expected_rows=2)
     assert list(tmp_path.iterdir()) == []
 

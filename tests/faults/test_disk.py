@@ -62,7 +62,7 @@ def test_scores_that_find_no_room_leave_no_half_of_a_file(
 ):
     out = tmp_path / f"scores.{suffix}"
     words = ["predict", finished_run, "--test", sample_folder / "test.tsv", "--out", out]
-    said = zygote.run(*words, file_bytes=300).require(2)
+    said = zygote.run(*words, file_bytes=1500).require(2)
     assert not out.exists()
     soak.disk.follow(zygote, soak.disk.MEND.findall(said.err)[0])
     assert out.is_file()

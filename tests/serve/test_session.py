@@ -134,7 +134,8 @@ def test_a_folder_that_is_no_export_is_refused_with_the_mend(tmp_path, exported_
         ServedModel.load(tmp_path)
     damaged = tmp_path / "damaged"
     shutil.copytree(exported_folder, damaged)
-    (damaged / "model" / "0.onnx").write_bytes(b"no graph")
+    graph = damaged / "model" / "0.onnx"
+    graph.write_bytes(bytes(graph.stat().st_size))
     with pytest.raises(UserError, match=r"0\.onnx: not a graph that can be run .*; export again"):
         ServedModel.load(damaged)
 
