@@ -35,14 +35,16 @@ from desmatch.runs import atomic_write, read_json, write_json, write_text
 from desmatch.stages import Run, read_stage_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 SCORES = "held_out.parquet"
 MINUTES = "minutes.json"
-BEST = "best"
+PLUS = "+"
+"""Between the names of techniques that are used together."""
+
 MARKDOWN = Path(__file__).with_name("ablation.md")
 
 
@@ -116,22 +118,26 @@ def run_study(study: Study, chosen: Mapping[str, Technique], seeds: Sequence[int
             if not study.do(name, technique, seed):
                 print("the time is over; give the command again to go on", flush=True)
                 return
-    lines = table_of({name: study.scores(name) for name in ("reference", *TECHNIQUES)})
-    for name, technique in best_runs(
-        [line["name"] for line in lines if line["verdict"] == "helps"]
-    ):
+    together = helping_set(alone_table(study))
+    for names in (together, *less_each(together).values()):
         for seed in seeds:
-            study.do(name, technique, seed)
+            if len(names) > 1:  # one alone is done already
+                study.do(PLUS.join(names), join(names), seed)
 
 
-def best_runs(helping: Sequence[str]) -> Iterator[tuple[str, Technique]]:
-    """Yield the techniques that help as one, and less each of them, by name."""
-    together = best_set(helping)
-    if len(together) < 2:
-        return
-    yield BEST, join(together)
-    for name in together:
-        yield f"{BEST}-less-{name}", join([each for each in together if each != name])
+def alone_table(study: Study) -> list[dict[str, Any]]:
+    """Return a line for each technique alone, against the reference."""
+    return table_of({name: study.scores(name) for name in ("reference", *TECHNIQUES)})
+
+
+def helping_set(alone: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the techniques that help and can go together."""
+    return best_set([line["name"] for line in alone if line["verdict"] == "helps"])
+
+
+def less_each(together: Sequence[str]) -> dict[str, list[str]]:
+    """Return what is left of a set without each of its techniques, by the one left out."""
+    return {name: [each for each in together if each != name] for name in together}
 
 
 def join(names: Sequence[str]) -> Technique:
@@ -140,16 +146,20 @@ def join(names: Sequence[str]) -> Technique:
 
 
 def figures(study: Study) -> dict[str, Any]:
-    """Return both tables: each technique alone, and the best set less each."""
-    alone = table_of({name: study.scores(name) for name in ("reference", *TECHNIQUES)})
-    names = sorted(path.name for path in study.out.glob(f"{BEST}*"))
-    whole = table_of({name: study.scores(name) for name in ("reference", *names)})
-    of_best = table_of({name: study.scores(name) for name in names}, reference=BEST)
-    shown = ("reference", BEST) if BEST in names else ()
+    """Return the tables: each technique alone, all sets that were run, and the best less each."""
+    alone = alone_table(study)
+    sets = sorted(path.name for path in study.out.glob(f"*{PLUS}*"))
+    together = helping_set(alone)
+    left = {f"without {name}": rest for name, rest in less_each(together).items()}
+    best = PLUS.join(together)
+    of_best = {best: study.scores(best)} if best in sets else {}
+    of_best |= {name: study.scores(PLUS.join(rest)) for name, rest in left.items() if of_best}
     return {
         "alone": alone,
-        "best": [line for line in whole if line["name"] in shown],
-        "less_each": of_best,
+        "together": table_of({name: study.scores(name) for name in ("reference", *sets)})
+        if sets
+        else [],
+        "less_each": table_of(of_best, reference=best),
     }
 
 

@@ -127,8 +127,8 @@ def to_markdown(figures: Mapping[str, Any]) -> str:
     """Return the tables of both questions as Markdown."""
     titles = {
         "alone": "## Each technique alone, on top of the reference",
-        "best": "## The techniques that help, together, against the reference",
-        "less_each": "## That set less each of them, against the whole set",
+        "together": "## Techniques together, against the reference",
+        "less_each": "## All that help, less each of them, against the whole set",
     }
     parts = ["# What each technique is worth\n", NOTE]
     for key, title in titles.items():

@@ -19,11 +19,12 @@ def modules():
     """The modules of the gains and of the techniques, found as the script finds them."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
+        import ablation
         import ablation_gain
         import ablation_techniques
     finally:
         sys.path.remove(str(BENCHMARKS))
-    return ablation_gain, ablation_techniques
+    return ablation_gain, ablation_techniques, ablation
 
 
 def made_up(seed, *, quality, shared):
@@ -34,7 +35,7 @@ def made_up(seed, *, quality, shared):
 
 
 def test_a_gain_is_the_mean_difference_and_its_interval_holds_both_errors(modules):
-    gain_of, _ = modules
+    gain_of, *_ = modules
     shared = np.random.default_rng(9).normal(size=600)
     groups = np.repeat(np.arange(300), 2)
     labels, _ = made_up(0, quality=1, shared=shared)
@@ -54,7 +55,7 @@ def test_a_gain_is_the_mean_difference_and_its_interval_holds_both_errors(module
 
 
 def test_a_table_pairs_the_seeds_that_both_have(modules):
-    gain_of, _ = modules
+    gain_of, *_ = modules
     rng = np.random.default_rng(0)
     labels, groups = np.tile([0, 1], 50), np.arange(100)
 
@@ -75,7 +76,7 @@ def test_a_table_pairs_the_seeds_that_both_have(modules):
     assert lines[1]["verdict"] == "helps"
     assert lines[1]["extra_minutes"] == pytest.approx(2.5)
     assert lines[2]["verdict"] == "one seed"
-    text = gain_of.to_markdown({"alone": lines, "best": [], "less_each": []})
+    text = gain_of.to_markdown({"alone": lines, "together": [], "less_each": []})
     assert text.count("\n| ") == 4
     other = {**run(0.5)[0], "row": groups + 1}
     with pytest.raises(ValueError, match="other rows"):
@@ -83,7 +84,7 @@ def test_a_table_pairs_the_seeds_that_both_have(modules):
 
 
 def test_every_technique_is_a_recipe_and_changes_the_reference(modules):
-    _, techniques = modules
+    _, techniques, _ = modules
     path = recipe_path("baseline")
     reference = load_recipe(path, techniques.REFERENCE.options)
     for name, technique in techniques.TECHNIQUES.items():
@@ -93,6 +94,15 @@ def test_every_technique_is_a_recipe_and_changes_the_reference(modules):
 
 
 def test_of_two_techniques_that_set_one_value_the_better_is_chosen(modules):
-    _, techniques = modules
+    _, techniques, _ = modules
     assert techniques.best_set(["pgd", "ema", "fgm", "swa", "mask-30"]) == ["pgd", "ema", "mask-30"]
     assert techniques.best_set([]) == []
+
+
+def test_the_set_of_those_that_help_is_compared_with_what_is_left_of_it(modules):
+    *_, ablation = modules
+    verdicts = {"fgm": "helps", "pgd": "helps", "ema": "noise", "closure": "helps"}
+    lines = [{"name": name, "verdict": verdict} for name, verdict in verdicts.items()]
+    together = ablation.helping_set(lines)
+    assert together == ["fgm", "closure"]
+    assert ablation.less_each(together) == {"fgm": ["closure"], "closure": ["fgm"]}
