@@ -313,8 +313,7 @@ def draw(costs: Costs, path: Path) -> None:
         microseconds = [by_rows[rows].microseconds_a_row for rows in sizes]
         left.plot(sizes, microseconds, marker="o", label=step)
         right.plot(sizes, [by_rows[rows].own for rows in sizes], marker="o", label=step)
-    _finish(left, "microseconds of the processor a row", left.get_ylim())
-    left.set_yscale("log")
+    _finish(left, "microseconds of the processor a row", (0, left.get_ylim()[1]))
     _finish(right, "memory, MiB, mapped files aside", (0, right.get_ylim()[1]))
     right.axhline(2048, color="grey", linestyle=":")
     with mpl.rc_context({"svg.hashsalt": "scale", "svg.fonttype": "none"}):
