@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +64,7 @@ class Manner:
 
     def __post_init__(self) -> None:
         require(self.chunk_rows > 0, "chunk_rows", self.chunk_rows, "1 or more")
-        known = self.precision in ("fp32", "bf16", "int8")
+        known = self.precision in get_args(BulkPrecision)
         require(known, "precision", self.precision, "fp32, bf16 or int8")
 
 
