@@ -178,3 +178,19 @@ def test_a_donor_of_other_options_gives_only_what_does_not_depend_on_them(finish
     assert ours.read_bytes() != theirs.read_bytes()
     log = json.loads((changed.folder / "stages.json").read_text())
     assert ["is_taken_over" in each for each in log.values()] == [True, True, False]
+
+
+def test_a_stage_that_was_cut_off_before_it_was_logged_is_logged_by_the_next_start(
+    finished_run, tmp_path
+):
+    run = dataclasses.replace(load_run(finished_run), folder=tmp_path / "run",
+                              donors=(finished_run,), say=lambda _: None)  # fmt: skip
+    execute_fold(run, 0)
+    log = run.folder / "stages.json"
+    entries = json.loads(log.read_text())
+    cut_off = entries.pop("fold-0/pretrain")
+    assert cut_off["is_taken_over"]
+    log.write_text(json.dumps(entries))
+    execute_fold(run, 0)
+    unknown = {"minutes": 0.0, "is_resumed": True}
+    assert json.loads(log.read_text()) == {**entries, "fold-0/pretrain": unknown}

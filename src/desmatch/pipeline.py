@@ -221,6 +221,7 @@ def _do_step(run: Run, stage: Stage) -> None:
         run.say(f"{stage.name}: {folder.path} still holds, skipped")
         if is_main_process():
             folder.drop_work()
+            _log_cut_off(run, stage)
     elif donor is not None:
         run.say(f"{stage.name}: {folder.path} is that of {donor}, taken over")
         if is_main_process():
@@ -261,12 +262,22 @@ def _log(
     is_resumed: bool = False,
     is_taken_over: bool = False,
 ) -> None:
-    name = f"{fold_name(run.held_out)}/{stage.name}" if stage.is_per_fold else stage.name
     entry = {"minutes": round(minutes, 3), "is_resumed": is_resumed}
     if is_taken_over:
         entry["is_taken_over"] = True
     with locked(run.folder / STAGE_LOG):  # folds are trained at once, and log here
-        write_json(run.folder / STAGE_LOG, {**read_stage_log(run.folder), name: entry})
+        log = read_stage_log(run.folder)
+        write_json(run.folder / STAGE_LOG, {**log, _logged_as(run, stage): entry})
+
+
+def _log_cut_off(run: Run, stage: Stage) -> None:
+    """Log a finished stage of which the log knows nothing: killed before it could say its time."""
+    if _logged_as(run, stage) not in read_stage_log(run.folder):
+        _log(run, stage, minutes=0.0, is_resumed=True)
+
+
+def _logged_as(run: Run, stage: Stage) -> str:
+    return f"{fold_name(run.held_out)}/{stage.name}" if stage.is_per_fold else stage.name
 
 
 def _require_inputs(run: Run, stage: Stage) -> None:
