@@ -5,6 +5,7 @@ Shapes: N = R * W cells of R rows, D hidden, H heads of width d, P chosen cells.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -18,7 +19,6 @@ from desmatch.model.positions import (
     distance_buckets,
     distance_table,
     rotation,
-    turned_heads,
 )
 
 if TYPE_CHECKING:
@@ -79,10 +79,31 @@ class Attention(nn.Module):
             layout: Of the rows.
             cells: (P,), int64, into N.
         """
+        mix = self.attended_in_graph if torch.compiler.is_exporting() else self.attended
+        mixed = mix(x, layout)
+        return self.output(mixed if cells is None else mixed.index_select(0, cells))
+
+    def attended(self, x: Tensor, layout: Layout) -> Tensor:
+        """Return (N, D), every head's mixture of values side by side."""
         query, key, value = self.heads(x, layout)  # (R, H, W, d) each, the query scaled
         attend = self.attend_on_gpu if x.is_cuda else self.attend
-        mixed = attend(query, key, value, layout).transpose(1, 2).reshape(x.shape)
-        return self.output(mixed if cells is None else mixed.index_select(0, cells))
+        return attend(query, key, value, layout).transpose(1, 2).reshape(x.shape)
+
+    def attended_in_graph(self, x: Tensor, layout: Layout) -> Tensor:
+        """Return what `attended` does, by one operator of ONNX: graphs pay for their nodes."""
+        sides = self.qkv(x).view(layout.num_rows, layout.width, -1)
+        query, key, value = sides.chunk(3, dim=-1)  # (R, W, D) each
+        query, key = self.placed(query, key, layout)
+        mixed, *_ = torch.onnx.ops.attention(
+            query, key, value, layout.bias, scale=1.0,
+            q_num_heads=self.num_heads, kv_num_heads=self.num_heads,
+        )  # fmt: skip
+        return mixed.flatten(0, 1)  # type: ignore[no-any-return]
+
+    def placed(self, query: Tensor, key: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        """Return query and key, (R, W, D) each, whose product is to be: the query scaled."""
+        del layout
+        return query * self.head_size**-0.5, key
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
         """Return (R, H, W, d), the values as the queries want them."""
@@ -124,10 +145,14 @@ class RotaryAttention(Attention):
     def heads(self, x: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value, (R, H, W, d) each; the turn divides by the root of d."""
         shape = (layout.num_rows, layout.width, 3, self.num_heads, self.head_size)
-        if torch.compiler.is_exporting():
-            return turned_heads(self.qkv(x), shape, *layout.places)
         query, key, value = TurnedHeads.apply(self.qkv(x).view(shape), *layout.places)
         return query, key, value
+
+    def placed(self, query: Tensor, key: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        """Return query and key, (R, W, D) each, both turned; the turn scales them."""
+        cos, sin = (each.squeeze(1) for each in layout.places)  # (R, W, d / 2) each
+        turn = partial(torch.onnx.ops.rotary_embedding, num_heads=self.num_heads)
+        return turn(query, cos, sin), turn(key, cos, sin)
 
 
 class RelativeAttention(Attention):
@@ -137,6 +162,8 @@ class RelativeAttention(Attention):
         """Return buckets (R, 1, W, W) and their sinusoids (129, d)."""
         table = distance_table(self.head_size, position_ids.device, dtype)
         return distance_buckets(position_ids), table
+
+    attended_in_graph = Attention.attended  # no operator knows of distances
 
     def scores(self, query: Tensor, key: Tensor, layout: Layout) -> Tensor:
         """Return (R, H, W, W): query . (key + sinusoid of the distance)."""

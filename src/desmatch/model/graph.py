@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
 """Names in the graph."""
 
+OPSET = 23
+"""Of ONNX: the first whose operators turn heads by their positions and attend."""
+
 
 class PairScorer(nn.Module):
     """What a model says of pairs, one pair a row: log p(yes) - log p(no)."""
@@ -106,6 +109,7 @@ def write_program(model: MatchForPairs, path: Path) -> None:
     scorer = SideBySide([model]).eval()
     with torch.no_grad(), _quiet():
         program = torch.export.export(scorer, _example(), dynamic_shapes=_axes())
+        program = program.run_decompositions(torch.onnx.ops.aten_decompositions())
         torch.export.save(program, path)
 
 
@@ -130,6 +134,7 @@ def _traced(scorer: SideBySide, *, optimize: bool) -> torch.onnx.ONNXProgram:
             output_names=[OUTPUT],
             dynamic_shapes=_axes(),
             dynamo=True,
+            opset_version=OPSET,
             optimize=optimize,
             verbose=False,
         )

@@ -75,32 +75,6 @@ class TurnedHeads(torch.autograd.Function):
         return grad, None, None
 
 
-def turned_heads(
-    qkv: Tensor, shape: tuple[int, int, int, int, int], cos: Tensor, sin: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what `TurnedHeads` does as few plain operations, for a graph that leaves torch.
-
-    Args:
-        qkv: (N, 3 * H * d).
-        shape: (R, W, 3, H, d).
-        cos: (R, 1, W, d / 2).
-        sin: (R, 1, W, d / 2).
-    """
-    num_rows, width, _, num_heads, head_size = shape
-    size = num_heads * head_size
-    query, key, value = (
-        qkv[:, at : at + size].view(num_rows, width, num_heads, head_size).transpose(1, 2)
-        for at in (0, size, 2 * size)
-    )
-    cos, sin = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
-
-    def turned(x: Tensor) -> Tensor:
-        first, second = x[..., : head_size // 2], x[..., head_size // 2 :]
-        return x * cos + torch.cat([second, first], dim=-1) * sin
-
-    return turned(query), turned(key), value
-
-
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, *, out: Tensor) -> None:
     first, second = x.chunk(2, dim=-1)
     left, right = out.chunk(2, dim=-1)
