@@ -172,12 +172,14 @@ def test_no_block_is_read_before_the_chunks_before_it_are_scored(
     assert num_read == num_scored == 60
 
 
-def test_a_killed_prediction_resumes_to_the_same_bytes(run, test_file, tmp_path):
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_killed_prediction_resumes_to_the_same_bytes(precision, run, test_file, tmp_path):
     longer = tmp_path / "longer.tsv"
     longer.write_text(test_file.read_text() * 6)
     whole, out = tmp_path / "whole.tsv", tmp_path / "out.tsv"
-    assert main(words(run, longer, whole, "--chunk-rows", 6)) == 0
-    command = [sys.executable, "-m", "desmatch", *words(run, longer, out, "--chunk-rows", 6)]
+    manner = ("--precision", precision, "--chunk-rows", 6)
+    assert main(words(run, longer, whole, *manner)) == 0
+    command = [sys.executable, "-m", "desmatch", *words(run, longer, out, *manner)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)  # fmt: skip
@@ -198,7 +200,7 @@ def test_a_killed_prediction_resumes_to_the_same_bytes(run, test_file, tmp_path)
         patch.setattr(
             Scorer, "score", lambda self, a, b: scored.append(len(a)) or score(self, a, b)
         )
-        assert main(words(run, longer, out, "--chunk-rows", 6, "--resume")) == 0
+        assert main(words(run, longer, out, *manner, "--resume")) == 0
     assert len(scored) == 60 - len(kept)
     assert out.read_bytes() == whole.read_bytes()
     assert not list(tmp_path.glob(".*"))

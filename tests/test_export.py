@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -30,3 +31,11 @@ def test_an_export_replaces_nothing(finished_run, tmp_path, capsys):
     assert main(["export", str(finished_run), "--out", str(tmp_path)]) == 2
     assert "is there already; name a new folder" in capsys.readouterr().err
     assert (tmp_path / "kept").read_text() == "mine"
+
+
+@pytest.mark.parametrize("words", [["--precision", "int8"], ["--graphs", "one"], ["--with-rows"]])
+def test_what_onnx_alone_knows_is_refused_elsewhere(words, finished_run, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["export", str(finished_run), "--to", "torch", *words, "--out", str(out)]) == 2
+    assert f"{' '.join(words)}: a choice of --to onnx alone" in capsys.readouterr().err
+    assert not out.exists()

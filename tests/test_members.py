@@ -348,5 +348,7 @@ def test_the_members_of_the_bundled_recipe_start_where_they_are_told(sample_fold
     assert len(shared) == len(run.members)  # members that share masked tokens say the same things
     strong = load_recipe(recipe_path("strong"), ["--model.init=here", "--validation.split_seed=0"])
     own = dataclasses.replace(run, recipe=strong)
+    moved = dataclasses.replace(own.recipe.model, init="there")
+    elsewhere = dataclasses.replace(own, recipe=dataclasses.replace(own.recipe, model=moved))
     for stage in ("mlm", "finetuned"):
-        assert run.members["tokens"].digest(stage) == own.digest(stage)
+        assert run.members["tokens"].digest(stage) == own.digest(stage) == elsewhere.digest(stage)

@@ -177,7 +177,8 @@ class Run:
         if stage.reads == ():
             values["sources"] = self.source_digests
             values["skip_bad"] = self.skip_bad
-        if "model" in stage.options:
+        if "model" in stage.options:  # what a checkpoint holds decides, not where it lies
+            values["model"] |= {"init": None, "reference_counts": None}
             values["init"] = self._init_digests
         if stage.reads_teacher:
             values["teachers"] = [

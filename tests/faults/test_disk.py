@@ -10,13 +10,16 @@ import pytest
 @pytest.fixture
 def disk(soak, tmp_path):
     """Where a disk in memory can be mounted."""
-    if os.geteuid() != 0:
+    is_required = os.environ.get("DESMATCH_REQUIRE_DISK") == "1"
+    if os.geteuid() != 0 and not is_required:
         pytest.skip("only root may mount a disk")
     folder = tmp_path / "disk"
     try:
         with soak.disk.small_disk(folder, "1m"):
             pass
     except (OSError, subprocess.CalledProcessError) as error:
+        if is_required:
+            raise
         pytest.skip(f"no disk can be mounted here: {error}")
     return folder
 

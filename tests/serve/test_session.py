@@ -15,7 +15,13 @@ from desmatch.errors import UserError
 from desmatch.matcher import PairMatcher
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.graph import SideBySide, write_graphs, write_one_graph
-from desmatch.serve.session import MANIFEST, ServedModel, padded_rows
+from desmatch.serve.session import (
+    MANIFEST,
+    MemberSession,
+    SavedMember,
+    ServedModel,
+    padded_rows,
+)
 from desmatch.stages import load_run
 from tests.model.conftest import build, name_of
 
@@ -127,6 +133,16 @@ def test_a_program_of_torch_gives_the_models_logits(finished_run, tmp_path):
     program = torch.export.load(out / "model.pt2").module()
     logits = program(*map(torch.from_numpy, inputs.values()))[:, 0].detach().numpy()
     np.testing.assert_allclose(logits, matcher.decision_function(pairs).forward, atol=1e-5)
+
+
+def test_a_graph_whose_names_are_no_text_is_refused(tmp_path, exported_folder, capsys):
+    graph = exported_folder / "model" / "0.onnx"
+    name = b"LayerNormalization"
+    assert name in graph.read_bytes()
+    (tmp_path / graph.name).write_bytes(graph.read_bytes().replace(name, b"\x9c" * len(name)))
+    with pytest.raises(UserError, match=r"0\.onnx: not a graph that can be run .*; export again"):
+        MemberSession.load(tmp_path, SavedMember((graph.name,), 1))
+    assert capsys.readouterr().out == ""
 
 
 def test_a_folder_that_is_no_export_is_refused_with_the_mend(tmp_path, exported_folder):

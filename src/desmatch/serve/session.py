@@ -45,7 +45,14 @@ MANIFEST = "serving.json"
 CALL_PAIRS = 8
 """Pairs of like length that share a call of a graph: more do not stay in a core's cache."""
 
-UNREADABLE = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, RuntimeException)
+UNREADABLE = (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    RuntimeException,
+    UnicodeDecodeError,  # its message has a name of the graph in it, which is no UTF-8
+)
 """What ONNX Runtime raises on a file that is no graph, or one it cannot run."""
 
 
@@ -176,7 +183,9 @@ def _open(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Infere
     if not path.is_file():
         raise UserError(f"{path}: no such graph; give the export again")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except UNREADABLE as error:
         raise UserError(f"{path}: not a graph that can be run ({error}); export again") from None
 

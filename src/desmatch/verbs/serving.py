@@ -15,6 +15,8 @@ def export(options: argparse.Namespace) -> None:
     """Write a run's models for other tools, or for serving."""
     from desmatch.mends import load_whole_run
 
+    if options.to != "onnx":
+        _refuse_options_of_onnx(options)
     run = load_whole_run(options.run)
     if options.to == "onnx":
         require_installed("onnx", "onnx", "onnxruntime", "onnxscript")
@@ -38,6 +40,19 @@ def export(options: argparse.Namespace) -> None:
     write = {"hf": export_hugging_face, "torch": export_torch}[options.to]
     name = write(run.of_member(options.member).of_fold(options.fold).last_model, options.out)
     print(f"wrote {options.out}, a {name}")
+
+
+def _refuse_options_of_onnx(options: argparse.Namespace) -> None:
+    given = {
+        f"--precision {options.precision}": options.precision != "fp32",
+        f"--graphs {options.graphs}": options.graphs != "several",
+        "--with-rows": options.with_rows,
+    }
+    for words in (words for words, is_given in given.items() if is_given):
+        raise UserError(
+            f"{words}: a choice of --to onnx alone, got --to {options.to}; leave it out, or add "
+            "--to onnx"
+        )
 
 
 def serve(options: argparse.Namespace) -> None:
