@@ -91,8 +91,9 @@ class Attention(nn.Module):
 
     def attended_in_graph(self, x: Tensor, layout: Layout) -> Tensor:
         """Return what `attended` does, by one operator of ONNX: graphs pay for their nodes."""
-        sides = self.qkv(x).view(layout.num_rows, layout.width, -1)
-        query, key, value = sides.chunk(3, dim=-1)  # (R, W, D) each
+        size = x.shape[-1]
+        sides = self.qkv(x).view(layout.num_rows, layout.width, 3 * size)
+        query, key, value = (sides[..., at : at + size] for at in (0, size, 2 * size))
         query, key = self.placed(query, key, layout)
         mixed, *_ = torch.onnx.ops.attention(
             query, key, value, layout.bias, scale=1.0,
