@@ -27,9 +27,9 @@ from ablation_gain import Scores, table_of, to_markdown
 from ablation_techniques import QUICK, REFERENCE, TECHNIQUES, Technique, best_set
 
 from desmatch.data.sample import write_sample
+from desmatch.intake import find_sources
 from desmatch.pipeline import execute_fold
 from desmatch.predict import score_held_out
-from desmatch.prepare import find_sources
 from desmatch.recipe_file import load_recipe, recipe_path
 from desmatch.runs import atomic_write, read_json, write_json, write_text
 from desmatch.stages import Run, read_stage_log

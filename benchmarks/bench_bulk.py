@@ -86,8 +86,8 @@ def write_run(folder: Path, test: Path, shape: Shape) -> None:
     from desmatch.data.counts import count_ids
     from desmatch.data.read import read_tables
     from desmatch.data.vocabulary import fit_vocabulary
+    from desmatch.intake import Sources
     from desmatch.model.checkpoints import build_model
-    from desmatch.prepare import Sources
     from desmatch.recipe import DataConfig, Recipe
     from desmatch.runs import seed_everything
     from desmatch.stages import Run, save_run

@@ -29,9 +29,10 @@ from sklearn.linear_model import LogisticRegression
 from desmatch.data.closure import UNKNOWN
 from desmatch.data.evidence import TextPairs, answer, weigh_answers
 from desmatch.evaluate import read_labels
+from desmatch.intake import ROLES, find_sources
 from desmatch.metrics.intervals import bootstrap_auc, paired_bootstrap
 from desmatch.metrics.roc import roc_auc
-from desmatch.prepare import ROLES, Prepared, find_sources, prepare, training_mask
+from desmatch.prepare import Prepared, prepare, training_mask
 from desmatch.recipe import Recipe, ValidationConfig
 
 if TYPE_CHECKING:

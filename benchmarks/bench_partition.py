@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from desmatch.data.graph import adjacency, build_graph, number_texts
 from desmatch.data.partition import partition
 from desmatch.data.read import column, read_pairs
-from desmatch.prepare import find_sources
+from desmatch.intake import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -139,7 +139,8 @@ def count(job: Job) -> int:
 
 def prepare_rows(job: Job) -> int:
     """Count every row and encode it."""
-    from desmatch.prepare import Sources, prepare
+    from desmatch.intake import Sources
+    from desmatch.prepare import prepare
     from desmatch.recipe import Recipe
 
     sources = Sources((job.folder / "train.tsv",), job.folder / "test.tsv", (job.file,))

@@ -35,7 +35,8 @@ from typing import NamedTuple
 from environment import set_environment
 from train_work import Job, Machine, Round, Shape
 
-from desmatch.prepare import find_sources, prepare
+from desmatch.intake import find_sources
+from desmatch.prepare import prepare
 from desmatch.runs import revision
 
 

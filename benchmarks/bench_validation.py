@@ -36,9 +36,10 @@ from validation_cases import Case, drifted, leaky, read_rows, row_by_row
 from desmatch.claim import RandomRows
 from desmatch.data.split import RANDOM
 from desmatch.evaluate import Scored, validation_figures
+from desmatch.intake import Sources
 from desmatch.metrics.intervals import bootstrap_auc, prediction_interval
 from desmatch.metrics.roc import roc_auc
-from desmatch.prepare import Prepared, Sources, has_known_query, prepare, training_mask
+from desmatch.prepare import Prepared, has_known_query, prepare, training_mask
 from desmatch.recipe import Recipe, ValidationConfig
 from desmatch.runs import generator
 

@@ -18,10 +18,12 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
+from desmatch.data.read import column
 from desmatch.data.vocabulary import joined
+from desmatch.intake import ROLES
 from desmatch.model.batch import TrainingBatches, TrainingRows, Vocabularies
 from desmatch.model.dropout import use_bank_dropout
-from desmatch.prepare import ROLES, Prepared, column
+from desmatch.prepare import Prepared
 from desmatch.recipe import MachineConfig
 from desmatch.recipe_training import TrainingConfig
 from desmatch.runs import generator, processor_name

@@ -14,10 +14,11 @@ from desmatch.cli import main
 from desmatch.data.split import CUT, RANDOM
 from desmatch.distill import require_teacher, teacher_probs
 from desmatch.errors import UserError
+from desmatch.intake import ROLES
 from desmatch.model.batch import UNLABELED
 from desmatch.model.checkpoints import load_model
 from desmatch.pipeline import execute_fold
-from desmatch.prepare import ROLES, touches_fold, training_mask
+from desmatch.prepare import touches_fold, training_mask
 from desmatch.recipe_file import load_recipe, recipe_path
 from desmatch.runs import read_json
 from desmatch.stages import load_run

@@ -7,7 +7,8 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from desmatch.hardest import NUM_HARDEST, NUM_NEAREST, hardest_rows, pair_vectors
-from desmatch.prepare import Prepared, find_sources, prepare, training_mask
+from desmatch.intake import find_sources
+from desmatch.prepare import Prepared, prepare, training_mask
 from desmatch.recipe import Recipe, ValidationConfig
 
 

@@ -21,12 +21,12 @@ from desmatch.ensemble.selection import selection_gain
 from desmatch.ensemble.stacking import stacking_features
 from desmatch.ensemble.standings import OutOfFold, best_member, standings
 from desmatch.errors import UserError
+from desmatch.intake import find_sources
 from desmatch.ledger import read_runs
 from desmatch.matcher import PairMatcher
 from desmatch.members import load_rule, read_held_out
 from desmatch.metrics.roc import roc_auc
 from desmatch.pipeline import ACTS, execute
-from desmatch.prepare import find_sources
 from desmatch.recipe import EnsembleConfig, PredictConfig
 from desmatch.recipe_file import load_recipe, recipe_path
 from desmatch.runs import read_json

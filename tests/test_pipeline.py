@@ -10,8 +10,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from desmatch.errors import UserError
+from desmatch.intake import Sources, find_sources
 from desmatch.pipeline import ACTS, execute, execute_fold
-from desmatch.prepare import Sources, find_sources
 from desmatch.recipe import Recipe
 from desmatch.recipe_file import flat_keys
 from desmatch.stage_table import STAGES

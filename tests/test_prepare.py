@@ -8,7 +8,8 @@ import pytest
 
 from desmatch.data.split import CUT, RANDOM
 from desmatch.errors import UserError
-from desmatch.prepare import FIGURES, Prepared, Sources, prepare, training_mask
+from desmatch.intake import Sources
+from desmatch.prepare import FIGURES, Prepared, prepare, training_mask
 from desmatch.recipe import Recipe, ValidationConfig
 
 

@@ -26,10 +26,10 @@ from scipy.stats import t as student
 from tables import Line, Table, run_experiments
 
 from desmatch.evaluate import Scored, read_scored
+from desmatch.intake import find_sources
 from desmatch.metrics.intervals import Interval, weighted_auc
 from desmatch.metrics.roc import roc_auc
 from desmatch.pipeline import execute
-from desmatch.prepare import find_sources
 from desmatch.recipe_file import load_recipe, recipe_path
 from desmatch.runs import VALIDATION
 from desmatch.stages import Run

@@ -16,17 +16,11 @@ import torch
 import torch.nn.functional as F
 
 from desmatch.data.vocabulary import joined
+from desmatch.intake import ROLES, find_sources
 from desmatch.model.batch import UNLABELED, TrainingBatches, TrainingRows, Vocabularies
 from desmatch.model.dropout import use_bank_dropout
 from desmatch.model.heads import model_inputs
-from desmatch.prepare import (
-    ROLES,
-    Prepared,
-    find_sources,
-    prepare,
-    touches_fold,
-    training_mask,
-)
+from desmatch.prepare import Prepared, prepare, touches_fold, training_mask
 from desmatch.train.machine import keep_freed_memory
 from desmatch.train.optimizers import build_optimizer, build_scheduler, state_elements
 from desmatch.train.trainer import warmup_ratio

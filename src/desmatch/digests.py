@@ -10,7 +10,7 @@ from desmatch.errors import UserError
 from desmatch.runs import file_digest
 
 if TYPE_CHECKING:
-    from desmatch.prepare import Sources
+    from desmatch.intake import Sources
     from desmatch.recipe import Recipe
 
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from desmatch.errors import UserError
+from desmatch.intake import ROLES
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.batch import UNLABELED
 from desmatch.parts import cut
 from desmatch.predict import predict_texts
-from desmatch.prepare import FIGURES, ROLES, touches_fold, training_mask
+from desmatch.prepare import FIGURES, touches_fold, training_mask
 from desmatch.runs import write_json
 from desmatch.train.machine import use_machine, uses_bf16
 from desmatch.train.trainer import LABELS

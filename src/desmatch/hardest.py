@@ -13,8 +13,8 @@ from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.neighbors import NearestNeighbors
 
-from desmatch.data.read import split_ids
-from desmatch.prepare import Prepared, column, training_mask
+from desmatch.data.read import column, split_ids
+from desmatch.prepare import Prepared, training_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

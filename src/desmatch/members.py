@@ -25,7 +25,7 @@ from desmatch.ensemble.stacking import stacking_features
 from desmatch.ensemble.standings import OutOfFold, deal_folds, standings
 from desmatch.errors import UserError
 from desmatch.evaluate import read_column, read_scored
-from desmatch.prepare import ROLES
+from desmatch.intake import ROLES
 from desmatch.runs import (
     RANDOM_ROWS,
     TEST,

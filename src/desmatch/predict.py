@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 from desmatch.data.closure import UNKNOWN
 from desmatch.data.evidence import Evidence, TextPairs, answer, weigh_answers
 from desmatch.data.graph import number_texts
+from desmatch.data.read import column
 from desmatch.data.split import RANDOM
 from desmatch.data.vocabulary import Vocabulary
 from desmatch.ensemble.predictions import Predictions
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.checkpoints import load_model
 from desmatch.model.scoring import PairLogits, score_pairs
-from desmatch.prepare import Prepared, column, has_known_query
+from desmatch.prepare import Prepared, has_known_query
 from desmatch.runs import (
     CLOSURE,
     RANDOM_ROWS,

@@ -18,16 +18,13 @@ from datasets.utils.logging import disable_progress_bar
 from desmatch.data.counts import IdCounts
 from desmatch.data.features import row_features
 from desmatch.data.graph import QueryGraph, build_graph, number_texts
-from desmatch.data.read import column as column
-from desmatch.data.read import write_rejected
+from desmatch.data.read import column, write_rejected
 from desmatch.data.split import CUT, RANDOM
 from desmatch.data.stored import open_encoded, open_rows, write_encoded
 from desmatch.data.vocabulary import EncodedPairs, Vocabulary, thinned
 from desmatch.errors import UserError
 from desmatch.inspection import REJECTED
-from desmatch.intake import ROLES as ROLES
-from desmatch.intake import Sources as Sources
-from desmatch.intake import find_sources as find_sources
+from desmatch.intake import ROLES, Sources
 from desmatch.runs import read_json, write_json
 from desmatch.survey import measure
 

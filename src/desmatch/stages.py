@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from desmatch.digests import digest_init, digest_sources
 from desmatch.errors import UserError, nearest
-from desmatch.prepare import Prepared, Sources
+from desmatch.intake import Sources
+from desmatch.prepare import Prepared
 from desmatch.recipe_file import load_recipe, member_recipe, recipe_to_yaml
 from desmatch.runs import (
     CARD,

@@ -13,6 +13,7 @@ from transformers import BertConfig, BertForMaskedLM
 from desmatch.data.batches import assemble
 from desmatch.data.heat import choose_left_out, leave_out
 from desmatch.data.vocabulary import fit_vocabulary
+from desmatch.intake import find_sources
 from desmatch.model.attention import ATTENTIONS
 from desmatch.model.batch import (
     OBJECTIVES,
@@ -29,7 +30,7 @@ from desmatch.model.heads import MatchForPairs, model_inputs
 from desmatch.model.heat import FILLS, Interpolation
 from desmatch.model.norms import NORMS
 from desmatch.model.scoring import score_pairs
-from desmatch.prepare import Prepared, find_sources, prepare
+from desmatch.prepare import Prepared, prepare
 from desmatch.recipe import DataConfig, ModelConfig, Recipe
 from desmatch.recipe_training import TrainingConfig
 from desmatch.runs import StageFolder, read_json, seed_everything

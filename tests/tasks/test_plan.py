@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from desmatch.prepare import find_sources
+from desmatch.intake import find_sources
 from desmatch.stage_table import STAGES
 from desmatch.stages import Run, steps
 from desmatch.tasks.plan import num_at_once, plan

@@ -7,7 +7,7 @@ import pytest
 
 from desmatch.cli import main
 from desmatch.errors import UserError
-from desmatch.prepare import find_sources
+from desmatch.intake import find_sources
 from desmatch.stages import Run
 from desmatch.tasks.on import execute_on
 from desmatch.tasks.schedule import RETRIES, WorkerLost, execute_with

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from desmatch.cli import main
+from desmatch.intake import Sources
 from desmatch.model.batch import TrainingRows
-from desmatch.prepare import Prepared, Sources, prepare, training_mask
+from desmatch.prepare import Prepared, prepare, training_mask
 from desmatch.recipe import DataConfig, Recipe, ValidationConfig
 from desmatch.train.augment import closed_rows
 from tests.conftest import encode_lists

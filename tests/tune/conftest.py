@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, event
 
-from desmatch.prepare import find_sources
+from desmatch.intake import find_sources
 from desmatch.recipe import Recipe, ValidationConfig
 from desmatch.runs import write_json
 from desmatch.stages import STAGE_LOG, Run

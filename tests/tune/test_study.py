@@ -168,7 +168,7 @@ def test_trainings_that_diverge_are_no_result_and_end_a_study_after_a_while(sear
 )  # fmt: skip
 def test_a_study_of_something_else_is_refused(search, tmp_path, name, change):
     from desmatch.data.sample import write_sample
-    from desmatch.prepare import find_sources
+    from desmatch.intake import find_sources
 
     run_study(changed(search, num_trials=1), FakeWork(by_rate).work())
     write_sample(tmp_path / "data", seed=2, num_train=200, num_test=50, num_unlabeled=50)

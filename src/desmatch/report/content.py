@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from desmatch.errors import UserError
 from desmatch.evaluate import read_column
-from desmatch.prepare import FIGURES, ROLES, Prepared
+from desmatch.intake import ROLES
+from desmatch.prepare import FIGURES, Prepared
 from desmatch.report.tables import mapping
 from desmatch.runs import CARD, fold_name, read_json, read_json_object
 

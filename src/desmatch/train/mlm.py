@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from desmatch.intake import ROLES
 from desmatch.model.batch import UNLABELED, TrainingBatches
-from desmatch.prepare import ROLES
 from desmatch.train.pretrain import (
     joint_rows,
     joint_training,

@@ -12,11 +12,12 @@ import numpy as np
 
 from desmatch.data.vocabulary import PairParts
 from desmatch.ensemble.naive_bayes import prior_logit
+from desmatch.intake import ROLES
 from desmatch.model.batch import UNLABELED, TrainingBatches, TrainingRows, Vocabularies
 from desmatch.model.checkpoints import build_model, load_aligned, load_model
 from desmatch.model.losses import joint_loss
 from desmatch.model.naive_bayes import NaiveBayesHead
-from desmatch.prepare import ROLES, Prepared, training_mask
+from desmatch.prepare import Prepared, training_mask
 from desmatch.runs import StageFolder, generator, seed_everything
 from desmatch.train.augment import closed_rows
 from desmatch.train.processes import num_processes

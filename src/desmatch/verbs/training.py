@@ -11,7 +11,7 @@ from desmatch.errors import UserError
 if TYPE_CHECKING:
     import argparse
 
-    from desmatch.prepare import Sources
+    from desmatch.intake import Sources
     from desmatch.recipe import Recipe
     from desmatch.stages import Run
 
@@ -110,7 +110,7 @@ def _new_run(options: argparse.Namespace) -> Run:
 
 
 def _sources(options: argparse.Namespace) -> Sources:
-    from desmatch.prepare import Sources, find_sources
+    from desmatch.intake import Sources, find_sources
 
     named = (options.train, options.test, options.unlabeled)
     if options.data is not None:
