@@ -78,6 +78,20 @@ def test_a_file_that_was_cut_is_found_out(tmp_path, name, cut):
         open_encoded(folder, num_rows=len(rows))
 
 
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("value", [-1, 99])
+def test_offsets_that_are_not_those_of_texts_are_found_out(tmp_path, monkeypatch, place, value):
+    folder = tmp_path / "unlabeled"
+    rows = write_blocks(folder, [[("1 2", "3"), ("4 4", "5 6")]])
+    write_encoded(folder, fit_vocabulary({}, DataConfig()), num_rows=len(rows))
+    offsets = np.fromfile(folder / OFFSETS, np.int64)
+    offsets[place] = value
+    offsets.tofile(folder / OFFSETS)
+    monkeypatch.setattr(stored, "ENCODED_ROWS", 2)
+    with pytest.raises(OSError, match=r"unlabeled: offsets\.bin is damaged"):
+        open_encoded(folder, num_rows=len(rows))
+
+
 TOKENS = st.lists(st.integers(7, 30), min_size=1, max_size=4)
 PAIRS = st.lists(st.tuples(TOKENS, TOKENS), max_size=5)
 

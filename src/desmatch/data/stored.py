@@ -107,4 +107,15 @@ def open_encoded(folder: Path, *, num_rows: int) -> EncodedPairs:
     offsets = np.asarray(np.memmap(folder / OFFSETS, np.int64, "r"))
     if len(offsets) != 2 * num_rows + 1 or offsets[-1] != len(ids):
         raise OSError(f"{folder}: {IDS} and {OFFSETS} are not of its {num_rows} rows")
+    if offsets[0] != 0 or not _never_falls(folder / OFFSETS, len(offsets)):
+        raise OSError(f"{folder}: {OFFSETS} is damaged")
     return EncodedPairs(ids, offsets)
+
+
+def _never_falls(path: Path, length: int) -> bool:
+    """Whether no offset is less than the one before; they are read, not mapped."""
+    blocks = (
+        np.fromfile(path, np.int64, ENCODED_ROWS + 1, offset=8 * start)
+        for start in range(0, length - 1, ENCODED_ROWS)
+    )
+    return all((np.diff(block) >= 0).all() for block in blocks)
