@@ -145,6 +145,18 @@ def test_a_graph_whose_names_are_no_text_is_refused(tmp_path, exported_folder, c
     assert capsys.readouterr().out == ""
 
 
+def test_a_graph_that_opens_and_cannot_be_run_is_refused(tmp_path, exported_folder):
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(exported_folder / "model" / "0.onnx")
+    weight = next(each for each in graph.graph.initializer if list(each.dims) == [16, 32])
+    weight.CopyFrom(numpy_helper.from_array(np.zeros((17, 32), np.float32), weight.name))
+    onnx.save(graph, tmp_path / "0.onnx")
+    with pytest.raises(UserError, match=r"0\.onnx: not a graph that can be run .*; export again"):
+        MemberSession.load(tmp_path, SavedMember(("0.onnx",), 1))
+
+
 def test_a_folder_that_is_no_export_is_refused_with_the_mend(tmp_path, exported_folder):
     with pytest.raises(UserError, match=r"no exported model \(needs serving\.json\)"):
         ServedModel.load(tmp_path)

@@ -55,6 +55,12 @@ UNREADABLE = (
 )
 """What ONNX Runtime raises on a file that is no graph, or one it cannot run."""
 
+SHORTEST = {
+    "input_ids": np.array([[Special.CLS, Special.UNK, Special.SEP, Special.UNK, Special.SEP]]),
+    "attention_mask": np.ones((1, 5), np.int64),
+}
+"""A pair that every vocabulary has."""
+
 
 @dataclass(frozen=True)
 class SavedMember:
@@ -180,14 +186,19 @@ def padded_rows(
 
 
 def _open(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """Open a graph and call it once: a damaged one may show no sooner."""
     if not path.is_file():
         raise UserError(f"{path}: no such graph; give the export again")
     try:
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
+        logits = session.run(None, SHORTEST)[0]
     except UNREADABLE as error:
         raise UserError(f"{path}: not a graph that can be run ({error}); export again") from None
+    if logits.ndim != 2 or len(logits) != 1:
+        raise UserError(f"{path}: not a graph of ours (one pair gave {logits.shape}); export again")
+    return session
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
