@@ -77,6 +77,9 @@ def test_a_pipe_is_refused_at_once(capsys, tmp_path, sample_folder):
     assert f"{pipe}: expected a file, got a pipe or device" in capsys.readouterr().err
     assert main(["submit", "--check", str(pipe), "--test", str(sample_folder / "test.tsv")]) == 2
     assert f"{pipe}: expected a file, got a pipe or device" in capsys.readouterr().err
+    words = ["tune", "demo", "--data", str(sample_folder), "--out", str(tmp_path / "search")]
+    assert main([*words, "--space", str(pipe), "--trials", "1"]) == 2
+    assert f"{pipe}: expected a file, got a pipe or device" in capsys.readouterr().err
 
 
 def test_thirty_of_the_five_thousand_malformed_files(zygote, sample_folder, finished_run, tmp_path):

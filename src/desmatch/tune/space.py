@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 import yaml
 
+from desmatch.data.sources import refuse_pipe
 from desmatch.errors import UserError, listed, nearest
 from desmatch.recipe import Recipe
 from desmatch.recipe_file import changed_recipe, flat_keys
@@ -191,6 +192,7 @@ def _value_hints(config: type, prefix: str = "") -> Mapping[str, Any]:
 
 
 def _root(path: Path) -> yaml.MappingNode:
+    refuse_pipe(path)
     try:
         node = yaml.SafeLoader(path.read_text(encoding="utf-8")).get_single_node()
     except FileNotFoundError:
