@@ -158,6 +158,20 @@ def test_a_broken_folder_is_named(tmp_path):
         Prepared.load(tmp_path)
 
 
+@pytest.mark.parametrize("role", ["train", "test", "unlabeled"])
+def test_damaged_text_is_found_out_before_it_is_read(tmp_path, role):
+    folder = prepared_of(tmp_path, pairs_of(12), unlabeled=["7 8\t8", "9\t7 7", "8\t9"])
+    (path,) = (folder / role).glob("*.arrow")
+    lengths = [len(text) for text in Prepared.load(folder).rows[role]["a"]]
+    ends = np.cumsum([0, *lengths], dtype="<i4")
+    sound, ends[1] = ends.tobytes(), 1 << 30
+    content = path.read_bytes()
+    assert sound in content
+    path.write_bytes(content.replace(sound, ends.tobytes()))
+    with pytest.raises(UserError, match=r"cannot be read .* older version made it; delete it"):
+        Prepared.load(folder)
+
+
 def test_a_folder_of_an_older_version_is_refused(tmp_path):
     folder = prepared_of(tmp_path, pairs_of(12))
     rows = Prepared.load(folder).rows["train"].remove_columns("weight")

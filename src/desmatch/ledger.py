@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from desmatch.errors import UserError
+from desmatch.recipe_file import NOT_YAML
 from desmatch.runs import CARD, MEMBERS, STAGE, read_json_object
 from desmatch.stage_table import STAGES
 from desmatch.stages import RECIPE, SOURCES, command_of, read_stage_log
@@ -133,7 +134,7 @@ class _Asked(NamedTuple):
         try:
             values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
             return cls(int(values["seed"]), tuple(values.get("members") or ()))
-        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        except (*NOT_YAML, KeyError, TypeError) as error:
             raise UserError(
                 f"{recipe}: no recipe of a run ({error}); {command_of(recipe.parent)}"
             ) from None

@@ -116,6 +116,10 @@ class Prepared:
             rows["unlabeled"] = (
                 open_rows(folder / "unlabeled") if has_unlabeled else _none_of(rows["test"])
             )
+            for each in rows.values():
+                each.data.table.validate(
+                    full=True
+                )  # Arrow trusts offsets, and would read elsewhere
         except (OSError, ValueError, pa.ArrowException) as error:
             raise _unreadable(folder, error) from None
         if missing := {"fold", "group", "weight"} - {*rows["train"].column_names}:

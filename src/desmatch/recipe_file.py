@@ -68,6 +68,10 @@ def unknown_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from unknown_keys(value, f"{name}.")
 
 
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What PyYAML raises; thousands of digits or of brackets are no error of its own."""
+
+
 def read_recipe_values(path: Path) -> dict[str, Any]:
     """Read a recipe's YAML file of differences from the defaults.
 
@@ -79,7 +83,7 @@ def read_recipe_values(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except NOT_YAML as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}:1: expected keys and values, got {type(values).__name__}")

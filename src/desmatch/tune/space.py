@@ -19,7 +19,7 @@ import yaml
 from desmatch.data.sources import refuse_pipe
 from desmatch.errors import UserError, listed, nearest
 from desmatch.recipe import Recipe
-from desmatch.recipe_file import changed_recipe, flat_keys
+from desmatch.recipe_file import NOT_YAML, changed_recipe, flat_keys
 from desmatch.tune.ranges import Choices, Span, from_word, is_number, parse_range
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _root(path: Path) -> yaml.MappingNode:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except NOT_YAML as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if node is None:
         return yaml.MappingNode("tag:yaml.org,2002:map", [])
@@ -228,5 +228,5 @@ def _plain(node: yaml.Node, path: str, line: int) -> Any:  # noqa: ANN401 - what
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
-    except yaml.YAMLError as error:
+    except NOT_YAML as error:
         raise UserError(f"{path}:{line}: not valid YAML: {error}") from None
