@@ -51,6 +51,9 @@ FUZZ_CASES = 50
 FUZZ_MEMORY = 3 << 30
 """Bytes of address space that malformed files may take, beside the libraries'."""
 
+MESSAGE_BYTES = 3000
+"""What a command says goes to a file too, so no file may be shorter."""
+
 OPTIONS = [
     "--data.min_count=2",
     "--validation.num_folds=3",
@@ -123,7 +126,7 @@ class Soak:
     def limit(self, rng: np.random.Generator) -> str:
         """Limit the length of files."""
         words = run_words(self.data, self.scratch / "run", OPTIONS)
-        limit = int(rng.choice([rng.integers(100, 2000), rng.integers(2000, 150_000)]))
+        limit = int(rng.choice([rng.integers(MESSAGE_BYTES, 6000), rng.integers(6000, 150_000)]))
         return limit_and_mend(self.zygote, words, self.scratch / "run", self.run, limit)
 
     def locked(self, rng: np.random.Generator) -> str:
