@@ -171,7 +171,7 @@ def test_what_transformers_has_no_class_for_is_refused(changes, what):
     with pytest.raises(UserError) as caught:
         to_hugging_face(build(**changes))
     assert str(caught.value) == (
-        f"transformers has no model with {what}; keep it in our own format"
+        f"transformers has no model with {what}; --to onnx and --to torch write any"
     )
 
 

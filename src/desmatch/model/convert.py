@@ -243,7 +243,9 @@ def _require_theirs(config: MatchConfig, family: str | None) -> None:
     }
     for what, is_problem in problems.items():
         if is_problem:
-            raise UserError(f"transformers has no model with {what}; keep it in our own format")
+            raise UserError(
+                f"transformers has no model with {what}; --to onnx and --to torch write any"
+            )
 
 
 def _to_theirs(state: State, family: str, config: MatchConfig) -> State:
