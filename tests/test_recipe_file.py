@@ -71,6 +71,7 @@ def test_options_win_over_the_file_and_the_file_over_the_defaults(tmp_path):
         ("model:\n  hidden_size: 30\n  num_attention_heads: 4\n",
          "model.hidden_size: expected a multiple of model.num_attention_heads (4), got 30"),
         ("seed: [\n", "mine.yaml:2: not valid YAML"),
+        ("#" * (1 << 20) + "\n", "expected YAML of 1048576 bytes at most, got 1048577"),
         (f"seed: {'9' * 5000}", "mine.yaml: not valid YAML: Exceeds the limit"),
         (f"seed: {'[' * 5000}", "mine.yaml: not valid YAML: maximum recursion depth"),
         ("- seed\n", "mine.yaml:1: expected keys and values, got list"),

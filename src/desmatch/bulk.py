@@ -16,8 +16,8 @@ import torch
 from tqdm import tqdm
 
 from desmatch.data.read import count_pairs, read_tables
-from desmatch.data.sources import refuse_pipe
 from desmatch.data.vocabulary import VOCABULARY
+from desmatch.disk import refuse_pipe
 from desmatch.errors import UserError, require, require_installed
 from desmatch.matcher import PairMatcher
 from desmatch.members import COMBINATION

@@ -1,4 +1,4 @@
-"""What a full or locked disk raises, whoever writes, as one error that names the place."""
+"""What a full or locked disk raises as one error that names the place; and what is no file."""
 
 from __future__ import annotations
 
@@ -54,3 +54,16 @@ def disk_problem(error: Exception) -> str:
     if number in LOCKED:
         return f"{os.strerror(number)}; make that folder one you may write to, or name another"
     return ""
+
+
+def refuse_pipe(path: Path) -> None:
+    """Refuse what is there and is no file: it may never end, and cannot be read twice.
+
+    Raises:
+        UserError: It is a pipe, a socket or a device.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(
+            f"{path}: expected a file, got a pipe or device, which cannot be read twice; "
+            "write it to a file first"
+        )

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 
 from desmatch.claim import RandomRows, expected_test_figures, headline
-from desmatch.data.sources import refuse_pipe
+from desmatch.disk import refuse_pipe
 from desmatch.errors import UserError
 from desmatch.hardest import hardest_rows
 from desmatch.metrics.calibration import brier_score_loss, expected_calibration_error, log_loss

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
+from desmatch.disk import refuse_pipe
 from desmatch.errors import UserError, listed, nearest
 from desmatch.recipe import Recipe
 
@@ -72,6 +73,24 @@ NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 """What PyYAML raises; thousands of digits or of brackets are no error of its own."""
 
 
+MAX_YAML_BYTES = 1 << 20
+"""PyYAML reads some hundred thousand a second."""
+
+
+def yaml_text(path: Path) -> str:
+    """Return the text of a file of YAML that a person wrote.
+
+    Raises:
+        UserError: It is a pipe, or larger than any person writes.
+        OSError: It cannot be read.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    refuse_pipe(path)
+    if (size := path.stat().st_size) > MAX_YAML_BYTES:
+        raise UserError(f"{path}: expected YAML of {MAX_YAML_BYTES} bytes at most, got {size}")
+    return path.read_text(encoding="utf-8")
+
+
 def read_recipe_values(path: Path) -> dict[str, Any]:
     """Read a recipe's YAML file of differences from the defaults.
 
@@ -79,7 +98,7 @@ def read_recipe_values(path: Path) -> dict[str, Any]:
         UserError: Not YAML, not a mapping, or a key that no recipe has, with the nearest one.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(yaml_text(path)) or {}
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None

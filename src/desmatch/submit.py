@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from desmatch.data.read import count_pairs
-from desmatch.data.sources import refuse_pipe
+from desmatch.disk import refuse_pipe
 from desmatch.errors import UserError, listed
 from desmatch.runs import atomic_write
 

@@ -179,6 +179,7 @@ pretrain.learning_rate: [1e-4, 0.0001]
         ("- a", ":1: expected keys and ranges"),
         ("a: {low: 1,\nhigh: [", ":2: not valid YAML"),
         ("[a]: 1", ":1: expected the key of a recipe"),
+        ("#" * (1 << 20) + "\n", "expected YAML of 1048576 bytes at most, got 1048577"),
         (f"seed: [{'9' * 5000}]", ":1: not valid YAML: Exceeds the limit"),
         (f"seed: {'[' * 5000}", "space.yaml: not valid YAML: maximum recursion depth"),
     ],

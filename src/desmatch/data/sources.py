@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from desmatch.disk import refuse_pipe
 from desmatch.errors import UserError
 
 if TYPE_CHECKING:
@@ -103,19 +104,6 @@ def read_text(path: Path) -> Iterator[Block]:
         if path.is_dir():
             raise IsADirectoryError
         yield from _text_blocks(path)
-
-
-def refuse_pipe(path: Path) -> None:
-    """Refuse what is there and is no file: it may never end, and cannot be read twice.
-
-    Raises:
-        UserError: It is a pipe, a socket or a device.
-    """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UserError(
-            f"{path}: expected a file, got a pipe or device, which cannot be read twice; "
-            "write it to a file first"
-        )
 
 
 @contextmanager

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 import yaml
 
-from desmatch.data.sources import refuse_pipe
 from desmatch.errors import UserError, listed, nearest
 from desmatch.recipe import Recipe
-from desmatch.recipe_file import NOT_YAML, changed_recipe, flat_keys
+from desmatch.recipe_file import NOT_YAML, changed_recipe, flat_keys, yaml_text
 from desmatch.tune.ranges import Choices, Span, from_word, is_number, parse_range
 
 if TYPE_CHECKING:
@@ -192,9 +191,8 @@ def _value_hints(config: type, prefix: str = "") -> Mapping[str, Any]:
 
 
 def _root(path: Path) -> yaml.MappingNode:
-    refuse_pipe(path)
     try:
-        node = yaml.SafeLoader(path.read_text(encoding="utf-8")).get_single_node()
+        node = yaml.SafeLoader(yaml_text(path)).get_single_node()
     except FileNotFoundError:
         raise UserError(f"--space {path}: no such file") from None
     except yaml.MarkedYAMLError as error:
