@@ -48,21 +48,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             ACTS[known.verb](known)
     except DiskError as error:
-        print(f"desmatch {known.verb}: error: {error}; {_again(known)}", file=sys.stderr)
+        _tell(known.verb, f"{error}; {_again(known)}")
         return 2
     except UserError as error:
-        print(f"desmatch {known.verb}: error: {error}", file=sys.stderr)
+        _tell(known.verb, str(error))
         return 2
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        print(f"desmatch {known.verb}: error: {_os_reason(error)}", file=sys.stderr)
+        _tell(known.verb, _os_reason(error))
         return 2
     except KeyboardInterrupt:
         goes_on = "; the same command with --resume goes on" if "resume" in known else ""
         print(f"\ninterrupted{goes_on}", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _tell(verb: str, error: str) -> None:
+    """Print an error; what is no text, halves of UTF-16 for one, is written as its number."""
+    text = error.encode("utf-8", "backslashreplace").decode()
+    print(f"desmatch {verb}: error: {text}", file=sys.stderr)
 
 
 def _os_reason(error: OSError) -> str:

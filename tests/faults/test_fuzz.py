@@ -63,6 +63,7 @@ def test_any_json_as_pairs(capsys, tmp_path, finished_run, rows):
 @given(values=st.dictionaries(st.sampled_from(["seed", "data", "model", "members", "x"]), VALUES))
 @example(values={"members": {"../x": {}}})
 @example(values={"seed": float("inf")})
+@example(values={"members": {"\U00010000": 1}})
 def test_any_values_as_a_recipe(capsys, tmp_path, values):
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(values))
