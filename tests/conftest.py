@@ -15,7 +15,8 @@ from hypothesis import settings
 from desmatch.data.sample import write_sample
 from desmatch.data.vocabulary import EncodedPairs
 
-settings.register_profile("any-machine", deadline=None)  # no test asserts a time
+settings.register_profile("any-machine", deadline=None, derandomize=True)  # one verdict for all
+settings.register_profile("searching", deadline=None)  # --hypothesis-profile searching
 settings.load_profile("any-machine")
 
 
