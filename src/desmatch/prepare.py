@@ -116,10 +116,8 @@ class Prepared:
             rows["unlabeled"] = (
                 open_rows(folder / "unlabeled") if has_unlabeled else _none_of(rows["test"])
             )
-            for each in rows.values():
-                each.data.table.validate(
-                    full=True
-                )  # Arrow trusts offsets, and would read elsewhere
+            for each in rows.values():  # Arrow trusts offsets: damaged ones would end the process
+                each.data.table.validate(full=True)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise _unreadable(folder, error) from None
         if missing := {"fold", "group", "weight"} - {*rows["train"].column_names}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
@@ -72,7 +73,6 @@ def unknown_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 """What PyYAML raises; thousands of digits or of brackets are no error of its own."""
 
-
 MAX_YAML_BYTES = 1 << 20
 """PyYAML reads some hundred thousand a second."""
 
@@ -91,19 +91,26 @@ def yaml_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+@contextmanager
+def yaml_errors(path: Path) -> Iterator[None]:
+    """Turn what PyYAML raises on a bad file into a `UserError` that names it."""
+    try:
+        yield
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except NOT_YAML as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+
+
 def read_recipe_values(path: Path) -> dict[str, Any]:
     """Read a recipe's YAML file of differences from the defaults.
 
     Raises:
         UserError: Not YAML, not a mapping, or a key that no recipe has, with the nearest one.
     """
-    try:
+    with yaml_errors(path):
         values = yaml.safe_load(yaml_text(path)) or {}
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-    except NOT_YAML as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}:1: expected keys and values, got {type(values).__name__}")
     known = list(flat_keys(Recipe))

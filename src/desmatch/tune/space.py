@@ -18,7 +18,7 @@ import yaml
 
 from desmatch.errors import UserError, listed, nearest
 from desmatch.recipe import Recipe
-from desmatch.recipe_file import NOT_YAML, changed_recipe, flat_keys, yaml_text
+from desmatch.recipe_file import NOT_YAML, changed_recipe, flat_keys, yaml_errors, yaml_text
 from desmatch.tune.ranges import Choices, Span, from_word, is_number, parse_range
 
 if TYPE_CHECKING:
@@ -192,14 +192,10 @@ def _value_hints(config: type, prefix: str = "") -> Mapping[str, Any]:
 
 def _root(path: Path) -> yaml.MappingNode:
     try:
-        node = yaml.SafeLoader(yaml_text(path)).get_single_node()
+        with yaml_errors(path):
+            node = yaml.SafeLoader(yaml_text(path)).get_single_node()
     except FileNotFoundError:
         raise UserError(f"--space {path}: no such file") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-    except NOT_YAML as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
     if node is None:
         return yaml.MappingNode("tag:yaml.org,2002:map", [])
     if not isinstance(node, yaml.MappingNode):

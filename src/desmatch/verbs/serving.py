@@ -48,7 +48,8 @@ def _refuse_options_of_onnx(options: argparse.Namespace) -> None:
         f"--graphs {options.graphs}": options.graphs != "several",
         "--with-rows": options.with_rows,
     }
-    for words in (words for words, is_given in given.items() if is_given):
+    words = next((words for words, is_given in given.items() if is_given), None)
+    if words is not None:
         raise UserError(
             f"{words}: a choice of --to onnx alone, got --to {options.to}; leave it out, or add "
             "--to onnx"
