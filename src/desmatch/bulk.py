@@ -21,6 +21,7 @@ from desmatch.disk import refuse_pipe
 from desmatch.errors import UserError, require, require_installed
 from desmatch.matcher import PairMatcher
 from desmatch.members import COMBINATION
+from desmatch.mends import require_whole
 from desmatch.parts import Parts, cut
 from desmatch.predict import answers_for_texts, evidence_of_labels
 from desmatch.runs import STAGE, atomic_write, file_digest, value_digest
@@ -136,7 +137,8 @@ class Scorer:
 
 def _in_floats(run: Run, precision: BulkPrecision) -> Callable[..., Predictions]:
     """Return what the models of a run say of texts, by torch."""
-    return partial(PairMatcher.from_pretrained(run.folder).score_texts, in_bf16=precision == "bf16")
+    require_whole(run.folder)
+    return partial(PairMatcher.of_run(run).score_texts, in_bf16=precision == "bf16")
 
 
 def _in_integers(run: Run) -> Callable[..., Predictions]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from desmatch.ensemble.combine import Fitted
     from desmatch.ensemble.predictions import Predictions
     from desmatch.model.heads import MatchForPairs
+    from desmatch.stages import Run
 
 Text = str | Sequence[int] | Sequence[str]
 """Ids separated by spaces, or a sequence of ids."""
@@ -64,11 +65,19 @@ class PairMatcher:
         path = Path(folder)
         if not (path / RECIPE).is_file():
             return cls([load_model(path)], Vocabulary.load(path))
-        run = load_whole_run(path)
+        return cls.of_run(load_whole_run(path))
+
+    @classmethod
+    def of_run(cls, run: Run) -> PairMatcher:
+        """Load the last models of a run that is known to be whole, as `from_pretrained` does.
+
+        Raises:
+            UserError: A model cannot be read, or the ensemble's rule scores its test alone.
+        """
         if run.members:
-            rule = load_rule(path)
+            rule = load_rule(run.folder)
             return EnsembleMatcher(
-                {name: cls.from_pretrained(each.folder) for name, each in run.members.items()}, rule
+                {name: cls.of_run(each) for name, each in run.members.items()}, rule
             )
         paths = run.last_models
         return cls([load_model(path) for path in paths], Vocabulary.load(paths[0]))

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from desmatch.data.batches import assemble, plan_prediction
+from desmatch.data.batches import assemble, plan_by_tokens, plan_prediction
 from desmatch.schema import Special
 from tests.conftest import encode_lists
 
@@ -33,3 +33,16 @@ def test_prediction_starts_with_the_longest_rows():
     lengths = np.array([5, 9, 7, 9])
     plan = plan_prediction(lengths, batch_size=3)
     assert [rows.tolist() for rows in plan] == [[1, 3, 2], [0]]
+
+
+@given(
+    lengths=st.lists(st.integers(4, 70), max_size=40).map(lambda each: np.array(each, np.int64)),
+    batch_tokens=st.integers(1, 300),
+)
+def test_batches_of_as_many_tokens_hold_every_row_longest_first(lengths, batch_tokens):
+    plan = plan_by_tokens(lengths, batch_tokens=batch_tokens)
+    rows = [row for batch in plan for row in batch.tolist()]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert lengths[rows].tolist() == sorted(lengths.tolist(), reverse=True)
+    for batch in plan:
+        assert 0 < lengths[batch].sum() < batch_tokens + lengths[batch[0]]

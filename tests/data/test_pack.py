@@ -6,7 +6,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from desmatch.data.pack import ROW_LENGTHS, pack, pack_tightly
+from desmatch.data.pack import (
+    ROW_LENGTHS,
+    TILE,
+    UNEVEN_COST,
+    pack,
+    pack_for_scoring,
+    pack_tightly,
+)
 
 any_lengths = (
     st.lists(st.integers(1, 80), max_size=60)
@@ -120,3 +127,22 @@ def test_short_texts_leave_hardly_any_padding():
         lengths = np.clip(rng.lognormal(2.8, 0.4, 64).astype(np.int64), 5, 64)
         fills.append(lengths.sum() / num_cells(pack_tightly(lengths)))
     assert np.mean(fills) > 0.95
+
+
+@given(lengths=any_lengths)
+def test_rows_for_scoring_are_of_whole_tiles_unless_that_wastes_a_tenth(lengths):
+    packed = pack_for_scoring(lengths)
+    longest = max([1, *lengths.tolist()])
+    as_long = pack(lengths, row_length=longest)
+    in_tiles = [
+        num_cells(pack(lengths, row_length=each))
+        for each in range(TILE, longest + 4 * TILE, TILE)
+        if each >= longest
+    ]
+    if packed.row_length % TILE:
+        assert packed.row_length == longest
+        assert min(in_tiles) >= UNEVEN_COST * num_cells(as_long)
+    else:
+        assert num_cells(packed) == min(in_tiles)
+        assert num_cells(packed) <= UNEVEN_COST * num_cells(as_long)
+    np.testing.assert_array_equal(packed.starts, pack(lengths, row_length=packed.row_length).starts)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -81,7 +83,7 @@ def tokens_of(row):
 @pytest.mark.parametrize("row_length", [1, 8, 14, 64])
 def test_cells_find_every_token_and_the_rest_is_padding(row_length):
     flat = assemble(encode_lists(PAIRS), np.arange(4), np.zeros(4, bool))
-    packed = lay_out(flat, row_length=row_length)
+    packed = lay_out(flat, packing=partial(pack, row_length=row_length))
     place = pack(flat.lengths, row_length=row_length)
     for rows in packed.inputs.values():
         assert rows.shape == (place.num_rows, place.row_length)
@@ -96,7 +98,7 @@ def test_cells_find_every_token_and_the_rest_is_padding(row_length):
 
 def test_cells_of_a_pair_carry_its_number_and_their_places_in_it():
     flat = assemble(encode_lists(PAIRS), np.arange(4), np.zeros(4, bool))
-    packed = lay_out(flat, row_length=14)
+    packed = lay_out(flat, packing=partial(pack, row_length=14))
     assert len(packed.input_ids) == 2  # 7, 6, 8 and 5 tokens
     for number, length in enumerate(flat.lengths.tolist(), start=1):
         found = packed.attention_mask == number

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from transformers import (
     RoFormerForMaskedLM,
 )
 
+from desmatch.data.pack import pack
 from desmatch.model.attention import ATTENTIONS
 from desmatch.model.convert import to_ours
 from desmatch.model.encoder import mean_of_pairs
@@ -190,6 +193,16 @@ def test_a_gpu_s_attention_is_that_of_a_cpu(position, monkeypatch):
 
 
 @every_encoder
+def test_without_gradients_the_hidden_states_are_the_same(changes):
+    model = build(**changes).encoder
+    _, packed = packed_pairs(draw_pairs(9))
+    expected = model(**packed.inputs).last_hidden_state
+    with torch.inference_mode():
+        hidden = model(**packed.inputs).last_hidden_state
+    torch.testing.assert_close(hidden, expected.detach())
+
+
+@every_encoder
 def test_packed_rows_give_the_hidden_states_of_padded_ones(changes):
     model = build(**changes).encoder
     flat = flat_batch(draw_pairs(9))
@@ -240,7 +253,7 @@ pairs_of_ids = st.tuples(texts, texts)
 def test_tokens_do_not_see_their_neighbours_in_the_row(name, pair, before, after):
     model = MODELS[name]
     flat, packed = packed_pairs([*before, pair, *after])
-    _, alone = packed_pairs([pair], row_length=1)
+    _, alone = packed_pairs([pair], packing=partial(pack, row_length=1))
     start, length = flat.starts[len(before)], flat.lengths[len(before)]
     cells = packed.cells[start : start + length]
     with torch.inference_mode():
@@ -250,7 +263,7 @@ def test_tokens_do_not_see_their_neighbours_in_the_row(name, pair, before, after
 
 
 def test_the_mean_of_a_pair_is_over_its_own_tokens():
-    flat, packed = packed_pairs(PAIRS, row_length=8)
+    flat, packed = packed_pairs(PAIRS, packing=partial(pack, row_length=8))
     hidden = torch.randn(packed.input_ids.numel(), 5)
     pair_cells = torch.from_numpy(packed.cells[flat.starts])
     means = mean_of_pairs(hidden, packed.attention_mask, pair_cells)

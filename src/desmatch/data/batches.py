@@ -62,6 +62,19 @@ def plan_prediction(lengths: NDArray[np.int64], *, batch_size: int) -> list[NDAr
     return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
 
 
+def plan_by_tokens(lengths: NDArray[np.int64], *, batch_tokens: int) -> list[NDArray[np.int64]]:
+    """Deal all rows, longest first, to batches of about as many tokens, a row too many at most.
+
+    Args:
+        lengths: (B,), tokens of each row.
+        batch_tokens: Of a batch.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    ends = np.cumsum(lengths[order])
+    batch = (ends - 1) // batch_tokens  # of each row's last token
+    return [*np.split(order, np.flatnonzero(np.diff(batch)) + 1)] if len(order) else []
+
+
 def assemble(pairs: EncodedPairs, rows: NDArray[np.int64], swapped: NDArray[np.bool_]) -> FlatBatch:
     """Lay pairs end to end with their special tokens.
 

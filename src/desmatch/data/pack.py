@@ -38,6 +38,31 @@ def pack_tightly(
     return min(packings, key=lambda packed: packed.num_rows * packed.row_length)
 
 
+TILE = 16
+"""Cells that a processor's products take at a time; attention over other rows costs twice."""
+
+UNEVEN_COST = 1.1
+"""What a cell of a row of no whole tiles costs, beside one of a row of whole tiles."""
+
+
+def pack_for_scoring(lengths: NDArray[np.int64]) -> Packed:
+    """Lay pairs of like lengths into rows as long as the longest, or of whole tiles; see `pack`.
+
+    Args:
+        lengths: (B,), cells of each pair.
+    """
+    longest = int(lengths.max(initial=1))
+    tiles = -(-longest // TILE)
+    row_lengths = {longest, *(TILE * each for each in range(tiles, tiles + 4))}
+    packings = [pack(lengths, row_length=each) for each in sorted(row_lengths)]
+    return min(packings, key=_cost)
+
+
+def _cost(packed: Packed) -> float:
+    cell = UNEVEN_COST if packed.row_length % TILE else 1.0
+    return cell * packed.num_rows * packed.row_length
+
+
 def pack(lengths: NDArray[np.int64], *, row_length: int) -> Packed:
     """Lay pairs into rows, longest first, each into the fullest row that still takes it.
 

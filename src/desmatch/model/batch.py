@@ -15,7 +15,7 @@ from torch import Tensor
 from desmatch.data.batches import FlatBatch, Share, assemble
 from desmatch.data.corrupt import choose_ngrams, choose_tokens, choose_words, corrupt
 from desmatch.data.heat import LeftOut, choose_left_out, leave_out
-from desmatch.data.pack import pack, pack_tightly
+from desmatch.data.pack import pack_tightly
 from desmatch.data.vocabulary import EncodedPairs, PairParts, positions_within, thinned
 from desmatch.data.words import Words, fit_words
 from desmatch.runs import generator
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from desmatch.data.pack import Packed
     from desmatch.recipe_training import TrainingConfig
 
 
@@ -59,17 +60,17 @@ class PackedRows(NamedTuple):
 def lay_out(
     flat: FlatBatch,
     *,
-    row_length: int | None = None,
+    packing: Callable[[NDArray[np.int64]], Packed] = pack_tightly,
     position_ids: NDArray[np.int64] | None = None,
 ) -> PackedRows:
     """Pack a flat batch into rows.
 
     Args:
         flat: B pairs of N tokens.
-        row_length: W, or more where a pair is longer; none: what leaves the fewest cells empty.
+        packing: (B,) lengths to where each pair lies; as it is, few cells are left empty.
         position_ids: (N,), where each token stands in its pair; none: no pair lacks a token.
     """
-    packed = pack(flat.lengths, row_length=row_length) if row_length else pack_tightly(flat.lengths)
+    packed = packing(flat.lengths)
     within = positions_within(flat.lengths)
     cells = np.repeat(packed.starts, flat.lengths) + within
     pairs = np.repeat(np.arange(1, len(flat.lengths) + 1), flat.lengths)

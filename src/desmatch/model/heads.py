@@ -108,7 +108,10 @@ class PairClassifier(nn.Module):
             attention_mask: (R, W), int64, pairs by number.
             pair_cells: (B,), int64, into N, the cell of each pair's [CLS].
         """
-        pooled = self._pool(hidden, attention_mask, pair_cells)
+        return self.classify(self._pool(hidden, attention_mask, pair_cells))
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Return what `forward` does, of what is seen of each pair: (B, D), or (B, 2D)."""
         features = self.act(self.dense(pooled if self.training else pooled.float()))
         if not self.training or self.num_samples == 1:
             return self.output(self.dropout(features))
@@ -180,8 +183,8 @@ class MatchForPairs(MatchPreTrainedModel):
         nowhere = input_ids.new_empty(0)
         masked_cells = nowhere if masked_cells is None else masked_cells
         pair_cells = nowhere if pair_cells is None else pair_cells
-        if neighbor_cells is None and self.pair_head is None:
-            return self._label_tokens(rows, masked_cells, pair_cells)
+        if neighbor_cells is None and self._asks_for_few_cells:
+            return self._at_cells(rows, masked_cells, pair_cells)
         hidden = self.encoder(*rows).last_hidden_state.flatten(0, 1)
         with torch.autocast(hidden.device.type, enabled=False):
             if neighbor_cells is None:
@@ -195,15 +198,26 @@ class MatchForPairs(MatchPreTrainedModel):
             pairs = self._pair_logits(hidden, attention_mask, pair_cells)
             return PairOutput(logits=self.mlm_head(masked, embedding), pair_logits=pairs)
 
-    def _label_tokens(
+    @property
+    def _asks_for_few_cells(self) -> bool:
+        """Whether the pair's logits need the hidden state of its [CLS] alone."""
+        head = self.pair_head
+        return head is None or (isinstance(head, PairClassifier) and head.pooling == "cls")
+
+    def _at_cells(
         self, rows: tuple[Tensor | None, ...], masked_cells: Tensor, pair_cells: Tensor
     ) -> PairOutput:
-        """Both kinds of logits through the one head, at the cells that are asked for alone."""
+        """Both kinds of logits from the cells that are asked for; the last layer has no other."""
         cells = torch.cat([masked_cells, pair_cells])
         hidden = self.encoder(*rows, cells=cells).last_hidden_state  # (M + B, D)
         embedding = self.get_input_embeddings().weight
         num_masked = len(masked_cells)
         with torch.autocast(hidden.device.type, enabled=False):
+            if isinstance(self.pair_head, PairClassifier):
+                masked = self.mlm_head(hidden[:num_masked], embedding)
+                return PairOutput(
+                    logits=masked, pair_logits=self.pair_head.classify(hidden[num_masked:])
+                )
             if self.training:
                 logits = self.mlm_head(hidden, embedding)
                 return PairOutput(logits=logits[:num_masked], pair_logits=logits[num_masked:])

@@ -10,8 +10,10 @@ import torch
 from scipy.special import expit
 from tqdm import tqdm
 
-from desmatch.data.batches import assemble, plan_prediction
+from desmatch.data.batches import assemble, plan_by_tokens
+from desmatch.data.pack import pack_for_scoring
 from desmatch.model.batch import lay_out
+from desmatch.model.layers import held_copies
 from desmatch.model.losses import label_logits
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from desmatch.data.vocabulary import EncodedPairs
     from desmatch.model.heads import MatchForPairs
 
-PREDICTION_BATCH = 256
-"""Pairs scored at once."""
+CPU_TOKENS, GPU_TOKENS = 1 << 11, 1 << 13
+"""Tokens scored at once: on a processor as many as leave a layer's states in a core's cache."""
 
 
 class PairLogits(NamedTuple):
@@ -60,7 +62,8 @@ def score_pairs(
         in_bf16: Matrix products in bfloat16: faster, and good enough to compare checkpoints.
     """
     logits = np.empty((2, pairs.num_pairs))
-    plan = plan_prediction(pairs.lengths, batch_size=PREDICTION_BATCH)
+    batch_tokens = CPU_TOKENS if model.device.type == "cpu" else GPU_TOKENS
+    plan = plan_by_tokens(pairs.lengths, batch_tokens=batch_tokens)
     bar = tqdm(plan, desc=progress, unit="batch", leave=False) if progress else plan
     with inference(model, in_bf16=in_bf16):
         for rows in bar:
@@ -75,7 +78,7 @@ def inference(model: MatchForPairs, *, in_bf16: bool = False) -> Iterator[None]:
     was_training = model.training
     model.eval()
     precision = torch.autocast(model.device.type, torch.bfloat16, enabled=in_bf16)
-    with torch.inference_mode(), precision:
+    with torch.inference_mode(), held_copies(model), precision:
         yield
     model.train(was_training)
 
@@ -84,7 +87,7 @@ def _score_batch(
     model: MatchForPairs, pairs: EncodedPairs, rows: NDArray[np.int64], *, swapped: bool
 ) -> NDArray[np.float64]:
     flat = assemble(pairs, rows, np.full(len(rows), swapped))
-    packed = lay_out(flat)
+    packed = lay_out(flat, packing=pack_for_scoring)
     inputs = {**packed.inputs, "pair_cells": torch.from_numpy(packed.cells[flat.starts])}
     output = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
     columns = label_logits(output.pair_logits, first_label_column=model.first_label_column)
