@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from desmatch.data.counts import IdCounts, count_ids
 from desmatch.data.vocabulary import (
+    FEW_PAIRS,
     NUM_SPECIAL,
     Vocabulary,
     fit_vocabulary,
@@ -23,7 +24,12 @@ pairs = st.lists(st.tuples(texts, texts), min_size=1, max_size=8)
 
 
 def encoded_lists(vocabulary, rows):
-    encoded = vocabulary.encode([a for a, _ in rows], [b for _, b in rows])
+    """Token ids of each side of each pair, however the texts come."""
+    sides = [[a for a, _ in rows], [b for _, b in rows]]
+    assert len(rows) <= FEW_PAIRS
+    encoded, few = vocabulary.encode(*map(pa.array, sides)), vocabulary.encode(*sides)
+    for in_arrays, one_by_one in zip(encoded, few, strict=True):
+        np.testing.assert_array_equal(in_arrays, one_by_one, strict=True)
     flat = [
         encoded.ids[start:end].tolist()
         for start, end in zip(encoded.offsets, encoded.offsets[1:], strict=False)
@@ -93,6 +99,11 @@ def test_the_saved_tokenizer_gives_the_ids_of_encode(tmp_path_factory, rows, max
     assert Vocabulary.load(folder) == vocabulary
 
 
+def cut_by_hand(*sides, room):
+    kept = truncated_lengths(*(np.array([len(side)]) for side in sides), room)
+    return [side[: int(length)] for side, (length,) in zip(sides, kept, strict=True)]
+
+
 def placeholders_by_hand(vocabulary, rows):
     """The k-th different rare id of a pair becomes placeholder k, one pair at a time."""
     known = {raw_id: vocabulary.first_id + rank for rank, raw_id in enumerate(vocabulary.ids)}
@@ -100,7 +111,7 @@ def placeholders_by_hand(vocabulary, rows):
     for a, b in rows:
         seen: dict[str, int] = {}
         sides = []
-        for side in (a.split(), b.split()):
+        for side in cut_by_hand(a.split(), b.split(), room=vocabulary.config.max_length - 3):
             row = []
             for raw_id in side:
                 if raw_id not in known:
@@ -115,10 +126,15 @@ def placeholders_by_hand(vocabulary, rows):
 
 
 @settings(max_examples=100, deadline=None)
-@given(rows=pairs, num_placeholders=st.integers(1, 3), kept=st.integers(0, 5))
-def test_placeholders_number_the_rare_ids_of_a_pair(rows, num_placeholders, kept):
+@given(
+    rows=pairs,
+    num_placeholders=st.integers(1, 3),
+    kept=st.integers(0, 5),
+    max_length=st.integers(5, 64),
+)
+def test_placeholders_number_the_rare_ids_of_a_pair(rows, num_placeholders, kept, max_length):
     config = DataConfig(
-        max_length=64, min_count=1, rare="placeholder", num_placeholders=num_placeholders
+        max_length=max_length, min_count=1, rare="placeholder", num_placeholders=num_placeholders
     )
     vocabulary = fit_vocabulary({str(raw_id): 9 for raw_id in range(kept)}, config)
     assert encoded_lists(vocabulary, rows) == placeholders_by_hand(vocabulary, rows)

@@ -6,15 +6,19 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import expit
 
 from desmatch.cli import main
+from desmatch.data.batches import assemble
 from desmatch.data.vocabulary import Vocabulary
 from desmatch.deploy import export_onnx
 from desmatch.errors import UserError
 from desmatch.matcher import PairMatcher
 from desmatch.metrics.roc import roc_auc
 from desmatch.model.graph import SideBySide, write_graphs, write_one_graph
+from desmatch.schema import Special
 from desmatch.serve.session import (
     MANIFEST,
     MemberSession,
@@ -23,6 +27,7 @@ from desmatch.serve.session import (
     padded_rows,
 )
 from desmatch.stages import load_run
+from tests.conftest import encode_lists
 from tests.model.conftest import build, name_of
 
 
@@ -133,6 +138,27 @@ def test_a_program_of_torch_gives_the_models_logits(finished_run, tmp_path):
     program = torch.export.load(out / "model.pt2").module()
     logits = program(*map(torch.from_numpy, inputs.values()))[:, 0].detach().numpy()
     np.testing.assert_allclose(logits, matcher.decision_function(pairs).forward, atol=1e-5)
+
+
+texts = st.lists(st.integers(7, 30), min_size=1, max_size=6)
+
+
+@given(
+    pairs=st.lists(st.tuples(texts, texts), min_size=1, max_size=5),
+    asked=st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=6),
+)
+def test_padded_rows_are_the_assembled_pairs_and_padding(pairs, asked):
+    encoded = encode_lists(pairs)
+    rows = np.array([row % len(pairs) for row, _ in asked], np.int64)
+    swapped = np.array([is_swapped for _, is_swapped in asked], bool)
+    flat = assemble(encoded, rows, swapped)
+    inputs = padded_rows(encoded, rows, swapped)
+    assert inputs["input_ids"].shape == (len(asked), max([1, *flat.lengths]))
+    assert {each.dtype for each in inputs.values()} == {np.dtype(np.int64)}
+    assert inputs["attention_mask"].sum(axis=1).tolist() == flat.lengths.tolist()
+    is_token = inputs["attention_mask"] == 1
+    assert inputs["input_ids"][is_token].tolist() == flat.ids.tolist()
+    assert (inputs["input_ids"][~is_token] == Special.PAD).all()
 
 
 def test_a_graph_whose_names_are_no_text_is_refused(tmp_path, exported_folder, capsys):

@@ -26,13 +26,16 @@ from desmatch.runs import read_json_object, write_json, write_text
 from desmatch.schema import Special
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 NUM_SPECIAL = len(Special)
 VOCABULARY = "vocabulary.json"
+
+FEW_PAIRS = 8
+"""So many are encoded without arrays: what a service is asked at a time."""
 
 
 class EncodedPairs(NamedTuple):
@@ -194,6 +197,8 @@ class Vocabulary:
             a: (B,), Arrow array or sequence of texts, ids separated by single spaces.
             b: (B,), the same for the second texts.
         """
+        if isinstance(a, list) and len(a) <= FEW_PAIRS:
+            return self._encode_few(a, b)
         dictionary, codes, offsets = split_ids(_one_array(a, b))
         num_pairs = (len(offsets) - 1) // 2
         lengths = np.diff(offsets)
@@ -204,6 +209,33 @@ class Vocabulary:
         kept = np.stack([kept_a, kept_b], axis=1).ravel()
         texts = take_texts(RaggedArray(codes, offsets), order, kept)
         return EncodedPairs(self._token_ids(texts, dictionary), texts.offsets)
+
+    def _encode_few(self, a: list[str], b: list[str]) -> EncodedPairs:
+        """Return what `encode` does, text by text: arrays of a few ids cost more than they save."""
+        ids: list[int] = []
+        offsets, room = [0], self.config.max_length - 3
+        for pair in zip(a, b, strict=True):
+            sides = [text.split(" ") for text in pair]
+            first, second = map(len, sides)
+            if first + second > room:
+                kept = truncated_lengths(np.array([first]), np.array([second]), room)
+                sides = [side[: int(length)] for side, (length,) in zip(sides, kept, strict=True)]
+            placeholder_of = self._placeholder_of()
+            for side in sides:
+                ids += [self._rows.get(each) or placeholder_of(each) for each in side]
+                offsets.append(len(ids))
+        return EncodedPairs(np.array(ids, np.int32), np.array(offsets, np.int64))
+
+    def _placeholder_of(self) -> Callable[[str], int]:
+        """Return what turns the rare ids of one pair, in their order, into token ids."""
+        places: dict[str, int] = {}
+        most = self.first_id - NUM_SPECIAL
+
+        def placeholder_of(raw_id: str) -> int:
+            place = places.setdefault(raw_id, len(places))
+            return NUM_SPECIAL + place if place < most else int(Special.UNK)
+
+        return placeholder_of
 
     def _token_ids(self, texts: RaggedArray, dictionary: pa.Array) -> NDArray[np.int32]:
         rows, unknown = self._rows, int(Special.UNK)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
-from desmatch.data.batches import assemble, plan_prediction
-from desmatch.data.vocabulary import Vocabulary, positions_within
+from desmatch.data.batches import plan_prediction
+from desmatch.data.vocabulary import Vocabulary
 from desmatch.ensemble.predictions import Predictions, combine_predictions
 from desmatch.ensemble.rules import rule_from_json
 from desmatch.errors import UserError
@@ -174,14 +174,17 @@ def padded_rows(
         rows: (B,), which of them.
         swapped: (B,), whether the second text comes first.
     """
-    flat = assemble(pairs, rows, swapped)
-    shape = (len(rows), int(flat.lengths.max(initial=1)))
-    cells = np.repeat(np.arange(len(rows)) * shape[1], flat.lengths) + positions_within(
-        flat.lengths
-    )
+    bounds = np.stack([pairs.offsets[2 * rows + side] for side in range(3)], axis=1)
+    shape = (len(rows), int((bounds[:, 2] - bounds[:, 0]).max(initial=-2)) + 3)
     ids, mask = np.full(shape, int(Special.PAD), np.int64), np.zeros(shape, np.int64)
-    ids.reshape(-1)[cells] = flat.ids
-    mask.reshape(-1)[cells] = 1
+    for place, (start, middle, end) in enumerate(bounds.tolist()):
+        first, second = pairs.ids[start:middle], pairs.ids[middle:end]
+        if swapped[place]:
+            first, second = second, first
+        row, size, length = ids[place], len(first), end - start + 3
+        row[0], row[size + 1], row[length - 1] = Special.CLS, Special.SEP, Special.SEP
+        row[1 : size + 1], row[size + 2 : length - 1] = first, second
+        mask[place, :length] = 1
     return {"input_ids": ids, "attention_mask": mask}
 
 
