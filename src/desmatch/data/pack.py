@@ -29,13 +29,18 @@ class Packed(NamedTuple):
     num_rows: int
     row_length: int
 
+    @property
+    def num_cells(self) -> int:
+        """R * W."""
+        return self.num_rows * self.row_length
+
 
 def pack_tightly(
     lengths: NDArray[np.int64], *, row_lengths: tuple[int, ...] = ROW_LENGTHS
 ) -> Packed:
     """Lay pairs into rows of that length which leaves the fewest cells empty; see `pack`."""
     packings = [pack(lengths, row_length=each) for each in row_lengths]
-    return min(packings, key=lambda packed: packed.num_rows * packed.row_length)
+    return min(packings, key=lambda packed: packed.num_cells)
 
 
 TILE = 16
@@ -59,8 +64,7 @@ def pack_for_scoring(lengths: NDArray[np.int64]) -> Packed:
 
 
 def _cost(packed: Packed) -> float:
-    cell = UNEVEN_COST if packed.row_length % TILE else 1.0
-    return cell * packed.num_rows * packed.row_length
+    return packed.num_cells * (UNEVEN_COST if packed.row_length % TILE else 1.0)
 
 
 def pack(lengths: NDArray[np.int64], *, row_length: int) -> Packed:

@@ -1,7 +1,8 @@
 """Matrix product and norm in the dtype of what flows through them.
 
 The parameters stay in fp32; where the activations are bf16 a copy of them in bf16 is made once a
-step, and their gradients arrive in fp32. That is the mixed precision of fp32 masters, with the
+step, and their gradients arrive in fp32; inside `held_copies`, where nothing trains, once for all
+passes. That is the mixed precision of fp32 masters, with the
 masters where every optimiser, checkpoint and gradient clipping already looks for them.
 """
 
@@ -80,13 +81,9 @@ def packs(weight: Tensor) -> bool:
     PyTorch's own compiler calls these two operators where it freezes a model's weights; nothing
     public reaches them without copies of x and of the result.
     """
-    known = hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return (
-        known
-        and weight.device.type == "cpu"
-        and weight.dtype == torch.bfloat16
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    is_bf16_on_cpu = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
+    is_known = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return is_bf16_on_cpu and is_known and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def packed_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
